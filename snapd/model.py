@@ -1,0 +1,292 @@
+"""The vocabulary as frozen data: domains, snapshots, records, policies. No I/O here.
+
+Times are whole seconds UTC (int) unless a name says otherwise; 0 means never or unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What a domain does, or did when a snapshot was taken."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTOFF = "shutoff"
+    CRASHED = "crashed"
+    SUSPENDED = "suspended"
+    UNKNOWN = "unknown"
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a QEMU behind it."""
+        return self in (State.RUNNING, State.PAUSED, State.SUSPENDED)
+
+
+class Kind(StrEnum):
+    """Where a snapshot lives: inside the image, or as an overlay."""
+
+    INTERNAL = "internal"
+    EXTERNAL = "external"
+
+
+class Consistency(StrEnum):
+    """What was really got."""
+
+    OFFLINE = "offline"
+    MEMORY = "memory"
+    QUIESCED = "quiesced"
+    CRASH = "crash"
+
+
+class Origin(StrEnum):
+    """Who made a snapshot; foreign = nobody that our store knows."""
+
+    MANUAL = "manual"
+    POLICY = "policy"
+    EVENT = "event"
+    SAFETY = "safety"
+    TRIAL = "trial"
+    FOREIGN = "foreign"
+
+
+class Status(StrEnum):
+    """Whether a snapshot can be counted on."""
+
+    OK = "ok"
+    CREATING = "creating"
+    DELETING = "deleting"
+    BROKEN = "broken"
+    NEEDS_ATTENTION = "needs-attention"
+
+
+class Verb(StrEnum):
+    """What a job does."""
+
+    CREATE = "create"
+    REVERT = "revert"
+    DELETE = "delete"
+    RUN = "run"
+    PRUNE = "prune"
+
+
+class JobState(StrEnum):
+    """Where a job stands; unknown = its call broke off and is not settled yet."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def finished(self) -> bool:
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """One disk of a domain's XML, in libvirt's words.
+
+    target: `vda`; source: file path, or the device, volume or network name; format: the driver
+    type (`qcow2`, `raw`, "" where none is given); kind: the disk's type (`file`, `block`,
+    `network`, `volume`, ...); device: `disk`, `cdrom`, `floppy`, `lun`.
+    """
+
+    target: str
+    source: str
+    format: str
+    kind: str = "file"
+    device: str = "disk"
+    alias: str = ""
+    readonly: bool = False
+    shareable: bool = False
+    transient: bool = False
+    encrypted: bool = False
+    data_file: bool = False
+
+    @property
+    def writable(self) -> bool:
+        """Whether a snapshot has to include it: the guest can change what is on it."""
+        return bool(self.source) and not self.readonly and self.device != "cdrom"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainInfo:
+    """A domain as libvirt has it now. `memory` is its RAM in bytes."""
+
+    uuid: str
+    name: str
+    state: State
+    persistent: bool = True
+    current: str = ""
+    managed_save: bool = False
+    memory: int = 0
+    disks: tuple[Disk, ...] = ()
+    raw_nvram: bool = False
+    unmigratable: str = ""
+    agent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotKey:
+    """What a snapshot is: a name can be used again, the three together cannot be mistaken."""
+
+    domain: str
+    name: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A snapshot as libvirt lists it.
+
+    state: what its XML says of the domain then; disks: targets that it holds; left_out: targets
+    that it does not.
+    """
+
+    name: str
+    created: int
+    state: State
+    kind: Kind = Kind.INTERNAL
+    description: str = ""
+    parent: str = ""
+    current: bool = False
+    memory: bool = False
+    time_known: bool = True
+    disks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What only our store knows of a snapshot that we made."""
+
+    key: SnapshotKey
+    origin: Origin
+    policies: tuple[str, ...] = ()
+    state: State = State.UNKNOWN
+    consistency: Consistency = Consistency.CRASH
+    pause_ms: int = -1
+    pin_reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The keep rules of a policy: 0 = rule not set, -1 = all (the planner only; files refuse it).
+
+    within: seconds back from the newest snapshot, 0 = not set.
+    """
+
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+    within: int = 0
+
+    @property
+    def empty(self) -> bool:
+        return self == Keep()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy in force. Durations are seconds; None = not set. DESIGN.md's table gives each key.
+
+    timezone: an IANA name, fixed when the file was loaded. definition: the keys as they stand in
+    the file, for the bus. revision: changes whenever the definition does.
+    """
+
+    name: str
+    source: str
+    revision: str
+    domains: tuple[str, ...]
+    keep: Keep
+    timezone: str
+    schedule: str = ""
+    exclude: tuple[str, ...] = ()
+    catch_up: bool = True
+    max_lateness: int | None = None
+    randomized_delay: int = 0
+    kind: str = "auto"
+    memory: bool = False
+    max_pause: int = 60
+    quiesce: str = "try"
+    only_if: str = "always"
+    max_age: int | None = None
+    max_count: int | None = None
+    definition: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something a job or a policy should tell although it worked: word, thing, sentence."""
+
+    reason: str
+    item: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something an admin must act on. `id` is the same as long as it is the same problem."""
+
+    id: str
+    problem: str
+    message: str
+    severity: str = "warning"
+    domain: str = ""
+    domain_name: str = ""
+    policy: str = ""
+    since: int = 0
+    ways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot as we show it: libvirt's entry beside our record, None = foreign."""
+
+    domain: str
+    domain_name: str
+    info: SnapshotInfo
+    record: Record | None = None
+    status: Status = Status.OK
+
+    @property
+    def key(self) -> SnapshotKey:
+        return SnapshotKey(self.domain, self.info.name, self.info.created)
+
+    @property
+    def origin(self) -> Origin:
+        return self.record.origin if self.record else Origin.FOREIGN
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        return self.record.policies if self.record else ()
+
+    @property
+    def pinned(self) -> bool:
+        return self.record is not None and self.record.pin_reason is not None
+
+    @property
+    def state(self) -> State:
+        """What the domain did when it was taken: our record knows better than libvirt's entry,
+        which says shutoff for a running VM's snapshot without RAM (LIBVIRT.md 9.1)."""
+        if self.record and self.record.state is not State.UNKNOWN:
+            return self.record.state
+        return self.info.state
+
+    @property
+    def consistency(self) -> Consistency:
+        if self.record:
+            return self.record.consistency
+        if self.info.memory:
+            return Consistency.MEMORY
+        return Consistency.CRASH if self.info.state.active else Consistency.OFFLINE
