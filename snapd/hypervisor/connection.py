@@ -1,0 +1,235 @@
+"""The connections to one libvirt: kept up for ever, and shared out so that no VM blocks another.
+
+libvirtd serves 5 requests of a client at a time (LIBVIRT.md 9, FIELD_REPORTS 47), so what may
+wait behind a stuck VM never goes over the connection that answers everybody, and at most 4 such
+calls share one. `test://` keeps its state in the connection: there one serves all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import libvirt
+
+from ..errors import TimedOut, Unavailable
+from .errormap import broken_off, translate
+from .loop import EventLoop
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CALLS_PER_CONNECTION = 4
+KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
+PROBE_SECONDS = 30.0
+OPEN_SECONDS = 20.0
+BACKOFF_SECONDS = (0.2, 30.0)
+
+
+@dataclass
+class _Lane:
+    """A connection for calls that may wait, and how many are on it."""
+
+    conn: libvirt.virConnect
+    calls: int = 0
+
+
+class Connections:
+    """All connections to one URI.
+
+    on_open(conn): called in a thread when the main connection is new, before anybody reads: the
+    place to register events. on_change(connected): called on the loop.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        on_open: Callable[[libvirt.virConnect], None],
+        on_change: Callable[[bool], None],
+    ) -> None:
+        self.uri = uri
+        self.error = "not connected yet"
+        self.shared = uri.startswith("test:")
+        self.events = EventLoop.start()
+        self._on_open, self._on_change = on_open, on_change
+        self._reads = ThreadPoolExecutor(8, "libvirt-read")
+        self._calls = ThreadPoolExecutor(64, "libvirt-call")
+        self._main: libvirt.virConnect | None = None
+        self._lanes: dict[str, list[_Lane]] = {"look": [], "verb": []}
+        self._lost = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def connected(self) -> bool:
+        return self._main is not None
+
+    # --- keeping it up
+
+    async def keep(self) -> None:
+        """Connect, watch, connect again: until cancelled."""
+        delay = BACKOFF_SECONDS[0]
+        while True:
+            try:
+                await self._open()
+            except (libvirt.libvirtError, TimeoutError) as e:
+                self.error = " ".join(str(e).split()) or "opening it took too long"
+                log.warning("cannot connect to libvirt at %s: %s", self.uri, self.error)
+                await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+                delay = min(delay * 2, BACKOFF_SECONDS[1])
+                continue
+            delay = BACKOFF_SECONDS[0]
+            self._on_change(True)
+            try:
+                await self._watch()
+            finally:
+                await self._drop()
+                self._on_change(False)
+            log.warning("the connection to libvirt at %s is lost: %s", self.uri, self.error)
+
+    async def _open(self) -> None:
+        self._lost.clear()
+        conn = await self._in_thread(self._reads, self._dial, OPEN_SECONDS)
+        await self._in_thread(self._reads, lambda: self._on_open(conn), OPEN_SECONDS)
+        self._main, self.error = conn, ""
+        log.info("connected to libvirt at %s", self.uri)
+
+    def _dial(self) -> libvirt.virConnect:
+        conn = libvirt.open(self.uri)
+        with contextlib.suppress(libvirt.libvirtError):  # local drivers know neither
+            conn.registerCloseCallback(self._on_close, None)
+            conn.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
+        return conn
+
+    def _on_close(self, conn: libvirt.virConnect, reason: int, _opaque: object) -> None:
+        def lost() -> None:
+            if conn is self._main or self._main is None:
+                self.error = f"closed (reason {reason})"
+                self._lost.set()
+
+        self._on_loop(lost)
+
+    async def _watch(self) -> None:
+        """Return when the main connection is dead."""
+        while not self._lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), PROBE_SECONDS)
+                return
+            try:
+                await self.read("cannot ask libvirt for its version", lambda c: c.getLibVersion())
+            except (Unavailable, TimedOut) as e:
+                self.error = e.message
+                return
+
+    async def _drop(self) -> None:
+        main, self._main = self._main, None
+        conns = [lane.conn for lanes in self._lanes.values() for lane in lanes]
+        self._lanes = {"look": [], "verb": []}
+        if main is not None:
+            conns.append(main)
+        for conn in conns:
+            with contextlib.suppress(libvirt.libvirtError, TimeoutError):
+                await self._in_thread(self._reads, conn.close, 2)
+
+    async def close(self) -> None:
+        """Let the connections go; calls that libvirt still carries out are left to it."""
+        await self._drop()
+        self._reads.shutdown(wait=False, cancel_futures=True)
+        self._calls.shutdown(wait=False, cancel_futures=True)
+
+    # --- calling
+
+    async def read(
+        self, what: str, call: Callable[[libvirt.virConnect], T], timeout: float = 10
+    ) -> T:
+        """A short read that never waits for a VM. Raises Unavailable, TimedOut, mapped errors."""
+        conn = self._main
+        if conn is None:
+            raise self._unavailable(what)
+        return await self._guarded(what, self._reads, lambda: call(conn), timeout, False)
+
+    async def look(self, what: str, call: Callable[[libvirt.virConnect], T], timeout: float) -> T:
+        """A read that may wait behind a VM's job, for that long; the thread may wait on."""
+        return await self._on_lane("look", what, call, timeout, changing=False)
+
+    async def act(self, what: str, call: Callable[[libvirt.virConnect], T]) -> T:
+        """A call that changes something. It has no time-out: it ends when libvirt ends it."""
+        return await self._on_lane("verb", what, call, None, changing=True)
+
+    async def _on_lane(
+        self,
+        kind: str,
+        what: str,
+        call: Callable[[libvirt.virConnect], T],
+        timeout: float | None,
+        *,
+        changing: bool,
+    ) -> T:
+        lane = await self._lane(kind, what)
+
+        def done() -> None:
+            lane.calls -= 1
+
+        return await self._guarded(
+            what, self._calls, lambda: call(lane.conn), timeout, changing, done
+        )
+
+    async def _lane(self, kind: str, what: str) -> _Lane:
+        """A connection with room for one more call; counted from now on."""
+        main = self._main
+        if main is None:
+            raise self._unavailable(what)
+        lanes = self._lanes[kind]
+        room = CALLS_PER_CONNECTION if not self.shared else 1 << 30
+        lane = next((lane for lane in lanes if lane.calls < room), None)
+        if lane is None:
+            if self.shared:
+                conn = main
+            else:
+                conn = await self._guarded(what, self._reads, self._dial, OPEN_SECONDS, False)
+            lane = _Lane(conn)
+            lanes.append(lane)
+        lane.calls += 1
+        return lane
+
+    async def _guarded(
+        self,
+        what: str,
+        pool: ThreadPoolExecutor,
+        call: Callable[[], T],
+        timeout: float | None,
+        changing: bool,
+        done: Callable[[], None] | None = None,
+    ) -> T:
+        try:
+            return await self._in_thread(pool, call, timeout, done)
+        except libvirt.libvirtError as e:
+            if broken_off(e):
+                self._lost.set()
+            raise translate(e, what, changing=changing) from e
+        except TimeoutError as e:
+            raise TimedOut(f"{what}: no answer from libvirt within {timeout:g} s") from e
+
+    async def _in_thread(
+        self,
+        pool: ThreadPoolExecutor,
+        call: Callable[[], T],
+        timeout: float | None,
+        done: Callable[[], None] | None = None,
+    ) -> T:
+        future = pool.submit(call)
+        if done:  # when the thread is done, not when we stop waiting for it
+            future.add_done_callback(lambda _: self._on_loop(done))
+        return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: we are leaving
+            self._loop.call_soon_threadsafe(call)
+
+    def _unavailable(self, what: str) -> Unavailable:
+        return Unavailable(f"{what}: no connection to libvirt at {self.uri} ({self.error})")

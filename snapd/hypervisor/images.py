@@ -1,0 +1,109 @@
+"""What an image says of itself: `qemu-img info`, read only, one layer, never probed.
+
+The guest owns an image's content and can write a header that points anywhere, so the format comes
+from the domain's XML, backing files are never opened, and time and memory are limited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import PreflightFailed, TimedOut
+
+TIMEOUT = 20.0
+MEMORY_BYTES = 2 << 30
+OUTPUT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """One image file. tags: (id, name) of its internal snapshots, in the image's order."""
+
+    path: str
+    tags: tuple[tuple[str, str], ...] = ()
+    refcount_bits: int = 16
+    encrypted: bool = False
+    data_file: str = ""
+    bitmaps: tuple[str, ...] = ()
+    virtual_size: int = 0
+    actual_size: int = 0
+
+    def count(self, name: str) -> int:
+        """How many of its snapshots have that name."""
+        return sum(tag == name for _id, tag in self.tags)
+
+
+@dataclass
+class Images:
+    """Runs qemu-img, a few at a time."""
+
+    program: str = "qemu-img"
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+
+    async def info(self, path: str, format: str) -> ImageInfo:
+        """Read one image. Raises PreflightFailed where it can't be read, TimedOut."""
+        async with self._slots:
+            out = await self._run(path, format)
+        try:
+            return _parse(path, json.loads(out))
+        except (ValueError, KeyError, TypeError) as e:
+            raise PreflightFailed(
+                f"qemu-img's answer about {Path(path).name} makes no sense: {e}",
+                reason="image-unreadable",
+                item=Path(path).name,
+            ) from e
+
+    async def _run(self, path: str, format: str) -> bytes:
+        limits = ["prlimit", f"--as={MEMORY_BYTES}", "--core=0", "--"]
+        command = [self.program, "info", "-U", "--output=json", "-f", format, "--", path]
+        process = await asyncio.create_subprocess_exec(
+            *limits,
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=OUTPUT_BYTES,
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), TIMEOUT)
+        except TimeoutError as e:
+            raise TimedOut(
+                f"qemu-img did not read {Path(path).name} within {TIMEOUT:g} s",
+                reason="image-unreadable",
+                item=Path(path).name,
+            ) from e
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            said = " ".join(err.decode("utf-8", "replace").split()).replace(path, Path(path).name)
+            raise PreflightFailed(
+                f"{Path(path).name} cannot be read: {said[:300]}",
+                reason="image-unreadable",
+                item=Path(path).name,
+            )
+        return out
+
+
+def _parse(path: str, answer: dict[str, object]) -> ImageInfo:
+    specific = answer.get("format-specific")
+    data = specific.get("data", {}) if isinstance(specific, dict) else {}
+    snapshots = answer.get("snapshots") or []
+    if not isinstance(snapshots, list):
+        raise TypeError("snapshots is no list")
+    return ImageInfo(
+        path=path,
+        tags=tuple((str(s["id"]), str(s["name"])) for s in snapshots),
+        refcount_bits=int(data.get("refcount-bits", 16)),
+        encrypted=bool(answer.get("encrypted", False)) or "encrypt" in data,
+        data_file=str(data.get("data-file", "")),
+        bitmaps=tuple(str(b["name"]) for b in data.get("bitmaps", [])),
+        virtual_size=int(str(answer.get("virtual-size", 0))),
+        actual_size=int(str(answer.get("actual-size", 0))),
+    )

@@ -1,0 +1,139 @@
+"""What the rest of the daemon may ask of a hypervisor, and nothing more.
+
+Behind it stands libvirt; tests put a stand-in there only for faults that can't be made for real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from ..model import Disk, DomainInfo, SnapshotInfo
+from .images import ImageInfo
+
+
+class EventKind(StrEnum):
+    """What happened to a domain; `from_snapshot`: a revert, by us or others, did it."""
+
+    DEFINED = "defined"
+    UNDEFINED = "undefined"
+    RENAMED = "renamed"
+    STARTED = "started"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    CRASHED = "crashed"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainEvent:
+    """A lifecycle event: a hint to look again, never a fact to act on by itself."""
+
+    uuid: str
+    kind: EventKind
+    from_snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DomainFacts:
+    """All that a preflight needs of one domain, read at one time.
+
+    inactive: the disks that the next start would have; holder: who has a job on it (`backup`,
+    `block job on vda`, `another job`), "" = nobody; images: target -> image, for the disks that
+    could be read; unreadable: target -> why not.
+    """
+
+    info: DomainInfo
+    snapshots: tuple[SnapshotInfo, ...]
+    inactive: tuple[Disk, ...]
+    inactive_xml: str
+    holder: str = ""
+    checkpoints: tuple[str, ...] = ()
+    images: dict[str, ImageInfo] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+class Hypervisor(Protocol):
+    """One libvirt. Domains are named by UUID. Every call may raise Unavailable, NoSuchDomain,
+    TimedOut or LibvirtError; those that change something, also OutcomeUnknown."""
+
+    uri: str
+
+    @property
+    def connected(self) -> bool: ...
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there are real images behind the disks (QEMU), or none (the test driver)."""
+
+    @property
+    def has_monitor(self) -> bool:
+        """Whether a running VM's disks can be snapshotted without its RAM."""
+
+    def on_event(self, call: Callable[[DomainEvent], None]) -> None:
+        """Have lifecycle events handed over, on the loop."""
+
+    def on_connection(self, call: Callable[[bool], None]) -> None:
+        """Have it told, on the loop, when the connection comes and goes."""
+
+    async def versions(self) -> tuple[str, str]:
+        """libvirt's and the hypervisor's version, `9.0.0`."""
+
+    async def list_domains(self) -> dict[str, str]:
+        """UUID -> name of every domain; never waits for a VM."""
+
+    async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
+        """A domain and its snapshots; waits for a stuck VM at most 5 s."""
+
+    async def facts(self, uuid: str) -> DomainFacts:
+        """A deep look, for a preflight; waits for a stuck VM at most 20 s."""
+
+    async def tags(self, info: DomainInfo, disks: Sequence[Disk]) -> dict[str, tuple[str, ...]]:
+        """target -> names of the internal snapshots in its image, now. A disk whose image can't
+        be read is an error."""
+
+    async def create(self, uuid: str, name: str, description: str) -> None:
+        """libvirt's own internal snapshot: with RAM where the VM is active."""
+
+    async def take(self, uuid: str, disks: Sequence[Disk], name: str) -> int:
+        """The monitor's snapshot of all disks at once, not yet registered; milliseconds taken.
+        Raises Unsupported where QEMU refused and rolled back."""
+
+    async def register(
+        self,
+        uuid: str,
+        name: str,
+        description: str,
+        created: int,
+        parent: str,
+        disks: Sequence[str],
+        left_out: Sequence[str],
+        domain_xml: str,
+        *,
+        current: bool,
+    ) -> None:
+        """Have libvirt know a snapshot that `take` made."""
+
+    async def revert(self, uuid: str, name: str, *, running: bool, paused: bool) -> None:
+        """libvirt's own revert. running, paused: the state wanted whatever the snapshot says."""
+
+    async def delete(self, uuid: str, name: str, *, metadata_only: bool = False) -> None:
+        """libvirt's own delete."""
+
+    async def remove_tags(self, uuid: str, disks: Sequence[Disk], name: str) -> None:
+        """Delete the snapshot from the images of a running VM, disk by disk; repeatable."""
+
+    async def start(self, uuid: str) -> None:
+        """Start a VM that is off."""
+
+    async def stop(self, uuid: str) -> None:
+        """Cut a VM's power."""
+
+    async def freeze(self, uuid: str, agent_timeout: int) -> int:
+        """Freeze the guest's file systems, the agent's own time-out (seconds) set first."""
+
+    async def thaw(self, uuid: str) -> int:
+        """Thaw them; how many were thawed."""

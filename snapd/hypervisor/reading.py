@@ -1,0 +1,107 @@
+"""Reading a domain and its snapshots. Plain functions for a thread: each takes a connection."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+
+import libvirt
+
+from ..model import Disk, DomainInfo, SnapshotInfo, State
+from . import xml
+
+_STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: State.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: State.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: State.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: State.RUNNING,
+    libvirt.VIR_DOMAIN_SHUTOFF: State.SHUTOFF,
+    libvirt.VIR_DOMAIN_CRASHED: State.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: State.SUSPENDED,
+}
+_NO_BACKUP = 108  # VIR_ERR_NO_DOMAIN_BACKUP
+JOB_GRACE = 1.0
+
+
+def domain(dom: libvirt.virDomain) -> DomainInfo:
+    """What a list shows of a domain. XMLDesc may wait behind a stuck VM (LIBVIRT.md 9)."""
+    state, _reason = dom.state()
+    root = ET.fromstring(dom.XMLDesc(0))
+    return DomainInfo(
+        uuid=dom.UUIDString(),
+        name=dom.name(),
+        state=_STATES.get(state, State.UNKNOWN),
+        persistent=bool(dom.isPersistent()),
+        current=dom.snapshotCurrent(0).getName() if dom.hasCurrentSnapshot(0) else "",
+        managed_save=bool(dom.hasManagedSaveImage(0)),
+        memory=xml.memory(root),
+        disks=xml.disks(root),
+        raw_nvram=xml.raw_nvram(root),
+        unmigratable=xml.unmigratable(root),
+        agent=xml.has_agent(root),
+    )
+
+
+def snapshots(dom: libvirt.virDomain) -> list[SnapshotInfo]:
+    """Its snapshots, oldest first, as libvirt lists them; answers at once."""
+    current = dom.snapshotCurrent(0).getName() if dom.hasCurrentSnapshot(0) else None
+    found = []
+    for snap in dom.listAllSnapshots(0):
+        with _gone_meanwhile(libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT):
+            found.append(xml.snapshot(snap.getXMLDesc(0), current=snap.getName() == current))
+    return sorted(found, key=lambda s: (s.created, s.name))
+
+
+def inactive(dom: libvirt.virDomain) -> tuple[str, tuple[Disk, ...]]:
+    """The secure inactive XML (never for the bus or a log), and the disks in it."""
+    text = dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+    return text, xml.disks(ET.fromstring(text))
+
+
+def holder(
+    dom: libvirt.virDomain, disks: tuple[Disk, ...], sleep: Callable[[float], None] = time.sleep
+) -> str:
+    """Who has a job on an active domain, "" = nobody.
+
+    A backup holds the job lock all its life, and asking for its XML answers at once; so does
+    controlInfo, where a passing query of somebody else looks like a job: hence the grace.
+    """
+    if not dom.isActive():
+        return ""
+    with _gone_meanwhile(_NO_BACKUP, libvirt.VIR_ERR_NO_SUPPORT):
+        dom.backupGetXMLDesc(0)
+        return "backup"
+    deadline = time.monotonic() + JOB_GRACE
+    while _has_job(dom):
+        if time.monotonic() > deadline:
+            return "another job"
+        sleep(0.1)
+    for disk in disks:
+        if disk.source and disk.writable and dom.blockJobInfo(disk.target, 0):
+            return f"block job on {disk.target}"
+    return ""
+
+
+def _has_job(dom: libvirt.virDomain) -> bool:
+    with _gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_INVALID):
+        return bool(dom.controlInfo(0)[0] != libvirt.VIR_DOMAIN_CONTROL_OK)
+    return False
+
+
+def checkpoints(dom: libvirt.virDomain) -> tuple[str, ...]:
+    """Names of its backup checkpoints."""
+    with _gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT):
+        return tuple(sorted(c.getName() for c in dom.listAllCheckpoints(0)))
+    return ()
+
+
+@contextlib.contextmanager
+def _gone_meanwhile(*codes: int) -> Iterator[None]:
+    """Let libvirt say, by one of these numbers, that there is none."""
+    try:
+        yield
+    except libvirt.libvirtError as e:
+        if e.get_error_code() not in codes:
+            raise

@@ -1,0 +1,250 @@
+"""What libvirt has now: the re-listed picture that reads answer from.
+
+libvirt has no event for a snapshot made or deleted, so own operations, lifecycle events and a slow
+poll each have one domain listed again. Nothing here is remembered beyond the next listing, and a
+domain that doesn't answer stays as it was and stands in `incomplete`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from .errors import InvalidArgument, NoSuchDomain, NoSuchSnapshot, SnapdError, Unavailable
+from .hypervisor import DomainEvent, Hypervisor
+from .model import DomainInfo, SnapshotInfo, State
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 60.0
+PARALLEL_READS = 4
+LOADING_WAIT = 10.0
+
+
+@dataclass(slots=True)
+class DomainPicture:
+    """A domain and its snapshots (oldest first) as last read, at `checked`; error = why not."""
+
+    info: DomainInfo
+    snapshots: dict[str, SnapshotInfo] = field(default_factory=dict)
+    checked: int = 0
+    error: SnapdError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a listing found: a domain's picture before (None = new) and after (None = gone).
+
+    `since`: when the domain was last seen as it was before, 0 = never.
+    """
+
+    uuid: str
+    before: DomainPicture | None
+    after: DomainPicture | None
+    since: int
+
+
+class Inventory:
+    """The picture, and who is told when it changes.
+
+    clock: seconds UTC. hold(uuid): True while a job of ours is at work on the domain; events then
+    trigger nothing, since the job lists it again itself when it is done.
+    """
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        hold: Callable[[str], bool] = lambda _uuid: False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.hypervisor = hypervisor
+        self.domains: dict[str, DomainPicture] = {}
+        self.loading = True
+        self.checked = 0
+        self.versions = ("", "")
+        self._hold = hold
+        self._clock = clock
+        self._loaded = asyncio.Event()
+        self._wanted: dict[str, None] = {}
+        self._wake = asyncio.Event()
+        self._listeners: list[Callable[[Change], None]] = []
+        self._status: list[Callable[[], None]] = []
+        self._reads = asyncio.Semaphore(PARALLEL_READS)
+        self._locks: dict[str, asyncio.Lock] = {}
+        hypervisor.on_event(self._on_event)
+        hypervisor.on_connection(self._on_connection)
+
+    def on_change(self, call: Callable[[Change], None]) -> None:
+        """Have each found change told, after the picture has it."""
+        self._listeners.append(call)
+
+    def on_status(self, call: Callable[[], None]) -> None:
+        """Have it told that connected, loading or versions may have changed."""
+        self._status.append(call)
+
+    @property
+    def connected(self) -> bool:
+        return self.hypervisor.connected
+
+    # --- answering
+
+    async def ready(self, what: str) -> None:
+        """Wait up to 10 s for the first full read; raises Unavailable."""
+        if self.connected and self.loading:
+            try:
+                await asyncio.wait_for(self._loaded.wait(), LOADING_WAIT)
+            except TimeoutError as e:
+                raise Unavailable(f"{what}: VMs are still being read, try again soon") from e
+        if not self.connected:
+            raise Unavailable(f"{what}: no connection to libvirt at {self.hypervisor.uri}")
+
+    def find(self, domain: str) -> DomainPicture:
+        """A domain by UUID, else by name. Raises NoSuchDomain."""
+        picture = self.domains.get(domain.lower())
+        if picture is None:
+            picture = next((p for p in self.domains.values() if p.info.name == domain), None)
+        if picture is None:
+            raise NoSuchDomain(
+                f"no VM {domain[:128]!r} at {self.hypervisor.uri}; 'virtsnap status' lists them",
+                item=domain[:128],
+            )
+        return picture
+
+    def find_snapshot(self, domain: str, name: str) -> tuple[DomainPicture, SnapshotInfo]:
+        """A snapshot by its exact name, else by the one that differs only in Unicode form."""
+        picture = self.find(domain)
+        if name in picture.snapshots:
+            return picture, picture.snapshots[name]
+        wanted = unicodedata.normalize("NFC", name)
+        near = [n for n in picture.snapshots if unicodedata.normalize("NFC", n) == wanted]
+        if len(near) > 1:
+            raise InvalidArgument(
+                f"VM {picture.info.name} has {len(near)} snapshots that look like {name[:128]!r}; "
+                "give the exact bytes"
+            )
+        if not near:
+            raise NoSuchSnapshot(
+                f"VM {picture.info.name} has no snapshot {name[:128]!r}", item=name[:128]
+            )
+        return picture, picture.snapshots[near[0]]
+
+    # --- listing
+
+    async def refresh(self, uuid: str) -> DomainPicture:
+        """List one domain now, whoever asks; raises what the hypervisor raises."""
+        async with self._locks.setdefault(uuid, asyncio.Lock()):
+            now = int(self._clock())
+            try:
+                info, snapshots = await self.hypervisor.read(uuid)
+            except NoSuchDomain:
+                self._gone(uuid)
+                raise
+            except SnapdError as e:
+                if picture := self.domains.get(uuid):
+                    picture.error = e
+                raise
+            picture = DomainPicture(info, {s.name: s for s in snapshots}, now)
+            self._replace(uuid, picture)
+            return picture
+
+    def _replace(self, uuid: str, picture: DomainPicture) -> None:
+        before = self.domains.get(uuid)
+        self.domains[uuid] = picture
+        if before and before.info == picture.info and before.snapshots == picture.snapshots:
+            return
+        self._tell(Change(uuid, before, picture, before.checked if before else 0))
+
+    def _gone(self, uuid: str) -> None:
+        before = self.domains.pop(uuid, None)
+        self._locks.pop(uuid, None)
+        if before:
+            self._tell(Change(uuid, before, None, before.checked))
+
+    def _tell(self, change: Change) -> None:
+        for call in self._listeners:
+            call(change)
+
+    async def refresh_all(self) -> None:
+        """List everything; a domain that doesn't answer keeps its old picture."""
+        listed = await self.hypervisor.list_domains()
+        for uuid in [u for u in self.domains if u not in listed]:
+            self._gone(uuid)
+        await self._refresh_each(uuid for uuid in listed if not self._hold(uuid))
+        for uuid, name in listed.items():
+            if uuid not in self.domains:  # never read: show at least that it is there
+                error = Unavailable(f"VM {name} has not answered yet")
+                info = DomainInfo(uuid, name, State.UNKNOWN)
+                self._replace(uuid, DomainPicture(info, {}, 0, error))
+        self.checked = int(self._clock())
+
+    async def _refresh_each(self, uuids: Iterable[str]) -> None:
+        async def one(uuid: str) -> None:
+            async with self._reads:
+                try:
+                    await self.refresh(uuid)
+                except NoSuchDomain:
+                    pass  # gone between listing and reading, and told as such
+                except SnapdError as e:
+                    log.warning("VM %s could not be read: %s", uuid, e.message)
+
+        await asyncio.gather(*(one(uuid) for uuid in uuids))
+
+    # --- what makes us look
+
+    def _on_event(self, event: DomainEvent) -> None:
+        if not self._hold(event.uuid):
+            self.look(event.uuid)
+
+    def look(self, uuid: str) -> None:
+        """Have a domain listed soon."""
+        self._wanted[uuid] = None
+        self._wake.set()
+
+    def _on_connection(self, connected: bool) -> None:
+        self.loading = True
+        self._loaded.clear()
+        if connected:
+            self._wake.set()
+        self._told_status()
+
+    def _told_status(self) -> None:
+        for call in self._status:
+            call()
+
+    async def run(self) -> None:
+        """Read all on (re)connect and at each poll, single domains as events ask; for ever."""
+        due = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                async with asyncio.timeout_at(max(due, loop.time() + 0.01)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            if not self.connected:
+                due = loop.time() + POLL_SECONDS
+                continue
+            try:
+                if self.loading or loop.time() >= due:
+                    await self._read_everything()
+                    due = loop.time() + POLL_SECONDS
+                wanted, self._wanted = self._wanted, {}
+                await self._refresh_each(wanted)
+            except SnapdError as e:
+                log.warning("the VMs could not be read: %s", e.message)
+                due = min(due, loop.time() + 1)
+
+    async def _read_everything(self) -> None:
+        first = self.loading
+        if first:
+            self.versions = await self.hypervisor.versions()
+        await self.refresh_all()
+        if first and self.connected:
+            self.loading = False
+            self._loaded.set()
+            log.info("read %d VMs at %s", len(self.domains), self.hypervisor.uri)
+            self._told_status()

@@ -1,0 +1,334 @@
+"""The store's one way in: a locked folder, a SQLite file, a thread that alone touches it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import SnapdError
+from ..model import JobState, Record, SnapshotKey
+from . import schema
+from .rows import HistoryRow, JobRow, RunRow, SlotRow, read_record, record_columns
+
+T = TypeVar("T")
+HISTORY_SECONDS = 400 * 86400
+RUN_SECONDS = 400 * 86400
+REQUEST_SECONDS = 86400
+ASIDE = "set-aside"
+_FORGET = "DELETE FROM snapshots WHERE domain=? AND name=? AND created=?"
+
+
+class StoreInUse(SnapdError):
+    """Another daemon holds the lock of this state folder."""
+
+
+class StoreBroken(SnapdError):
+    """The file cannot be used: damaged, or written by a newer version."""
+
+
+class Store:
+    """Ownership, pins, jobs with intents, runs, slots, history.
+
+    Records are mirrored in memory (`record`, `records_of`), which is sound since the folder is
+    locked: nobody else writes. Every write is committed (WAL, synchronous=FULL) before its
+    coroutine returns.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._pool = ThreadPoolExecutor(1, "store")
+        self._records: dict[str, dict[tuple[str, int], Record]] = {}
+        self._lock = -1
+        self._db: sqlite3.Connection
+
+    # --- opening and closing
+
+    @classmethod
+    async def open(cls, folder: Path) -> Store:
+        """Lock the folder and open the file. Raises StoreInUse, StoreBroken or OSError."""
+        store = cls(folder)
+        try:
+            await store._run(store._open)
+        except BaseException:
+            store._close()
+            raise
+        return store
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise StoreInUse(f"another virtsnapd uses {self.folder}; stop it first") from e
+        path = self.folder / "store.sqlite"
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        try:
+            self._connect(path)
+        except sqlite3.DatabaseError as e:
+            raise StoreBroken(f"the store {path.name} is damaged: {e}") from e
+
+    def _connect(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        if self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise StoreBroken(f"the store {path.name} fails SQLite's check")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > schema.VERSION:
+            raise StoreBroken(
+                f"the store has schema {version}, this virtsnapd knows {schema.VERSION}: "
+                "it was written by a newer one"
+            )
+        if version == 0:
+            self._db.executescript(
+                f"BEGIN; {schema.TABLES} PRAGMA user_version={schema.VERSION}; COMMIT"
+            )
+        for row in self._db.execute("SELECT * FROM snapshots"):
+            self._mirror(read_record(row))
+
+    async def close(self) -> None:
+        """Close the file and let the lock go. Waits for writes under way."""
+        await self._run(lambda: None)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._pool.shutdown(wait=True)
+        if hasattr(self, "_db"):
+            self._db.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # --- records of snapshots
+
+    def _mirror(self, record: Record) -> None:
+        of_domain = self._records.setdefault(record.key.domain, {})
+        of_domain[record.key.name, record.key.created] = record
+
+    def _unmirror(self, key: SnapshotKey) -> None:
+        self._records.get(key.domain, {}).pop((key.name, key.created), None)
+
+    def record(self, key: SnapshotKey) -> Record | None:
+        """Our record of a snapshot: None = foreign."""
+        return self._records.get(key.domain, {}).get((key.name, key.created))
+
+    def records_of(self, domain: str) -> list[Record]:
+        return list(self._records.get(domain, {}).values())
+
+    async def write_record(self, record: Record) -> None:
+        """Add or replace a record."""
+
+        def work() -> None:
+            with self._transaction() as db:
+                _put(db, "snapshots", record_columns(record), replace=True)
+
+        await self._run(work)
+        self._mirror(record)
+
+    async def forget_record(self, key: SnapshotKey) -> None:
+        """Remove the record of a snapshot that is gone (history keeps its acts)."""
+
+        await self._run(lambda: self._db.execute(_FORGET, (key.domain, key.name, key.created)))
+        self._unmirror(key)
+
+    # --- jobs
+
+    async def add_job(self, row: JobRow) -> int:
+        """Insert a job; its id is given by the store and never used again."""
+
+        def work() -> int:
+            columns = row.columns()
+            del columns["id"]
+            return _put(self._db, "jobs", columns)
+
+        return await self._run(work)
+
+    async def update_job(
+        self,
+        row: JobRow,
+        history: HistoryRow | None = None,
+        record: Record | None = None,
+        forget: SnapshotKey | None = None,
+    ) -> None:
+        """Write a job's row; with it, in one transaction, what its act leaves behind."""
+
+        def work() -> None:
+            with self._transaction() as db:
+                _put(db, "jobs", row.columns(), replace=True)
+                if history:
+                    _put(db, "history", history.columns())
+                if record:
+                    _put(db, "snapshots", record_columns(record), replace=True)
+                if forget:
+                    db.execute(_FORGET, (forget.domain, forget.name, forget.created))
+
+        await self._run(work)
+        if record:
+            self._mirror(record)
+        if forget:
+            self._unmirror(forget)
+
+    async def open_jobs(self) -> list[JobRow]:
+        """Jobs that no daemon has finished: the open intents."""
+        return await self._jobs("finished = 0")
+
+    async def finished_jobs(self, since: int, limit: int) -> list[JobRow]:
+        return await self._jobs("finished >= ? AND finished > 0", (since,), limit)
+
+    async def job_of_request(self, owner: int, request: str, now: int) -> JobRow | None:
+        """The job of a caller's own id, remembered for a day."""
+        where = "owner = ? AND request = ? AND queued >= ?"
+        rows = await self._jobs(where, (owner, request, now - REQUEST_SECONDS), 1)
+        return rows[0] if rows else None
+
+    async def _jobs(
+        self, where: str, values: Iterable[object] = (), limit: int = -1
+    ) -> list[JobRow]:
+        sql = f"SELECT * FROM jobs WHERE {where} ORDER BY id DESC LIMIT {limit}"
+        rows = await self._run(lambda: self._db.execute(sql, tuple(values)).fetchall())
+        return [JobRow.read(row) for row in reversed(rows)]
+
+    # --- slots, runs, history, facts
+
+    async def slots(self) -> list[SlotRow]:
+        rows = await self._run(lambda: self._db.execute("SELECT * FROM slots").fetchall())
+        return [SlotRow.read(row) for row in rows]
+
+    async def write_slot(self, slot: SlotRow) -> None:
+        await self._run(lambda: _put(self._db, "slots", slot.columns(), replace=True))
+
+    async def add_run(self, run: RunRow, slot: SlotRow | None = None) -> RunRow:
+        """Insert a run (its id is given), with the slot that it settles."""
+        columns = {k: v for k, v in run.columns().items() if k != "id"}
+
+        def work() -> int:
+            with self._transaction() as db:
+                number = _put(db, "runs", columns)
+                if slot:
+                    _put(db, "slots", slot.columns(), replace=True)
+                return number
+
+        return RunRow(await self._run(work), *(columns.values()))
+
+    async def add_history(self, row: HistoryRow) -> None:
+        await self._run(lambda: _put(self._db, "history", row.columns()))
+
+    async def history(
+        self, equal: Mapping[str, object], since: int, until: int, after: int, limit: int
+    ) -> tuple[list[tuple[int, HistoryRow]], int]:
+        """Acts, newest first, with their numbers, and how many match. after: the number that the
+        last page ended with, 0 = the beginning."""
+        rows, total = await self._page("history", "time", equal, since, until, after, limit)
+        return [(row["id"], HistoryRow.read(row)) for row in rows], total
+
+    async def runs(
+        self, equal: Mapping[str, object], since: int, until: int, after: int, limit: int
+    ) -> tuple[list[RunRow], int]:
+        """Runs, newest first; arguments as history()."""
+        rows, total = await self._page("runs", "finished", equal, since, until, after, limit)
+        return [RunRow.read(row) for row in rows], total
+
+    async def _page(
+        self,
+        table: str,
+        time: str,
+        equal: Mapping[str, object],
+        since: int,
+        until: int,
+        after: int,
+        limit: int,
+    ) -> tuple[list[sqlite3.Row], int]:
+        where = [f"{column} = ?" for column in equal]
+        values = list(equal.values())
+        if since:
+            where.append(f"{time} >= ?")
+            values.append(since)
+        if until:
+            where.append(f"{time} <= ?")
+            values.append(until)
+        found = " AND ".join(where) or "1"
+
+        def work() -> tuple[list[sqlite3.Row], int]:
+            total = self._db.execute(f"SELECT count(*) FROM {table} WHERE {found}", values)
+            rows = self._db.execute(
+                f"SELECT * FROM {table} WHERE {found} AND (? = 0 OR id < ?) "
+                "ORDER BY id DESC LIMIT ?",
+                [*values, after, after, limit],
+            )
+            return rows.fetchall(), total.fetchone()[0]
+
+        return await self._run(work)
+
+    async def fact(self, key: str) -> Any:
+        """A small value of the daemon's own (the last clock, for example); None = never set."""
+        row = await self._run(
+            lambda: self._db.execute("SELECT value FROM facts WHERE key=?", (key,)).fetchone()
+        )
+        return json.loads(row["value"]) if row else None
+
+    async def write_fact(self, key: str, value: object) -> None:
+        columns = {"key": key, "value": json.dumps(value)}
+        await self._run(lambda: _put(self._db, "facts", columns, replace=True))
+
+    async def trim(self, now: int) -> None:
+        """Let go of what is older than it has to be kept."""
+
+        def work() -> None:
+            with self._transaction() as db:
+                db.execute("DELETE FROM history WHERE time < ?", (now - HISTORY_SECONDS,))
+                db.execute("DELETE FROM runs WHERE finished < ?", (now - RUN_SECONDS,))
+                db.execute(
+                    "DELETE FROM jobs WHERE finished > 0 AND finished < ? AND state != ?",
+                    (now - 2 * REQUEST_SECONDS, JobState.UNKNOWN.value),
+                )
+
+        await self._run(work)
+
+
+def set_aside(folder: Path, stamp: str) -> Path:
+    """Move a broken file out of the way, keeping it, so that a new store can be opened."""
+    aside = folder / f"store.sqlite.{ASIDE}-{stamp}"
+    (folder / "store.sqlite").rename(aside)
+    for suffix in ("-wal", "-shm"):
+        part = folder / f"store.sqlite{suffix}"
+        if part.exists():
+            part.rename(f"{aside}{suffix}")
+    return aside
+
+
+def asides(folder: Path) -> list[Path]:
+    """Stores that were set aside and that nobody has removed yet."""
+    return [p for p in sorted(folder.glob(f"store.sqlite.{ASIDE}-*")) if p.name[-1].isdigit()]
+
+
+def _put(
+    db: sqlite3.Connection, table: str, columns: Mapping[str, object], *, replace: bool = False
+) -> int:
+    """Insert one row; the names are ours, the values are bound. Returns its number."""
+    verb = "REPLACE" if replace else "INSERT"
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    cursor = db.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))
+    return cursor.lastrowid or 0
