@@ -1,0 +1,251 @@
+"""A policy's definition, from a file or from the bus -> Policy, strictly, with warnings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from ..errors import InvalidArgument
+from ..model import Keep, Policy, Warned
+from ..planning import schedule
+from ..planning.retention import Rules
+from .values import (
+    MAX_BYTES,
+    UNBUILT,
+    Fault,
+    Table,
+    duration,
+    join_faults,
+    kind_of,
+    text,
+    whole,
+    word,
+)
+from .zones import load_zone
+
+MAX_KEEP = 1_000_000
+MANY = 1000
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_PERIODS = {
+    "hourly": 3600,
+    "daily": 86400,
+    "weekly": 7 * 86400,
+    "monthly": 30 * 86400,
+    "yearly": 365 * 86400,
+}
+_COUNTS = ("last", *_PERIODS)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of a definition: a policy, or every fault that was found; warnings in any case."""
+
+    policy: Policy | None
+    faults: tuple[Fault, ...]
+    warnings: tuple[Warned, ...] = ()
+
+    def demand(self, label: str) -> tuple[Policy, list[Warned]]:
+        """The policy and its warnings, or InvalidArgument: `LABEL: key: reason; ...`."""
+        if self.policy is None:
+            listed = join_faults(self.faults)
+            raise InvalidArgument(f"{label}: {listed}", item=self.faults[0].key)
+        return self.policy, list(self.warnings)
+
+
+def check_policy_name(name: str) -> str:
+    """The name, or InvalidArgument where it cannot be a policy's."""
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            f"policy name {name[:64]!r} must be 1 to 64 of a-z, 0-9, '_', '-' and start with "
+            "a letter",
+            item=name[:64],
+        )
+    return name
+
+
+def policy_from_definition(
+    name: str, definition: Mapping[str, object], source: str, system_zone: str
+) -> tuple[Policy, list[Warned]]:
+    """The policy that a definition describes, and what is odd about it.
+
+    definition: the keys of a policy file, tables as mappings. source: admin or api. system_zone:
+    the zone where none is named. InvalidArgument: every wrong key with the reason.
+    """
+    checked = check_definition(name, definition, source, system_zone)
+    return checked.demand(f"policy {name!r}")
+
+
+def check_definition(
+    name: str, definition: Mapping[str, object], source: str, system_zone: str
+) -> Checked:
+    """As policy_from_definition(), but all faults as data; raises nothing but for the name."""
+    check_policy_name(name)
+    faults: list[Fault] = []
+    policy, cron = _read(name, definition, source, system_zone, faults)
+    if faults or cron is None:
+        return Checked(None, tuple(faults))
+    plain = {key: _plain(value) for key, value in definition.items()}
+    canonical = json.dumps(plain, sort_keys=True)
+    if len(canonical) > MAX_BYTES:
+        return Checked(None, (Fault("", f"is over {MAX_BYTES} bytes long"),))
+    revision = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    policy = replace(policy, definition=plain, revision=revision)
+    return Checked(policy, (), tuple(_warnings(policy, cron)))
+
+
+def _plain(value: object) -> object:
+    """The caller's mappings and lists as our own."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def _read(
+    name: str,
+    definition: Mapping[str, object],
+    source: str,
+    system_zone: str,
+    faults: list[Fault],
+) -> tuple[Policy, schedule.Cron | None]:
+    top = Table(definition, faults)
+    keep, limits = top.table("keep"), top.table("limits")
+    cron = top.take("schedule", lambda value: schedule.parse(_schedule_text(value)), None)
+    _refuse_unbuilt(top, limits)
+    _require(top, keep)
+    policy = Policy(
+        name=name,
+        source=source,
+        revision="",
+        domains=top.take("domains", _globs, ()),
+        exclude=top.take("exclude", _globs, ()),
+        schedule=cron.expression if cron else "",
+        timezone=top.take("timezone", lambda value: load_zone(text(value)).key, system_zone),
+        catch_up=top.take("catch_up", word("once", "skip"), "once") == "once",
+        max_lateness=top.take("max_lateness", duration(), None),
+        randomized_delay=top.take("randomized_delay", duration(low=0), 0),
+        kind=top.take("kind", word("auto", "internal", unbuilt=("external",)), "auto"),
+        memory=top.take("memory", word("yes", "no"), "no") == "yes",
+        max_pause=top.take("max_pause", duration(), 60),
+        quiesce=top.take("quiesce", word("no", "try", "require"), "try"),
+        only_if=top.take("only_if", word("always", unbuilt=("running", "changed")), "always"),
+        keep=Keep(
+            **{kind: keep.take(kind, whole(1, MAX_KEEP), 0) for kind in _COUNTS},
+            within=keep.take("within", duration(), 0),
+        ),
+        max_age=limits.take("max_age", duration(), None),
+        max_count=limits.take("max_count", whole(1, MAX_KEEP), None),
+    )
+    for table in (top, keep, limits):
+        table.finish()
+    return policy, cron
+
+
+def _refuse_unbuilt(top: Table, limits: Table) -> None:
+    top.refuse("on")
+    top.refuse("min_gap")
+    limits.refuse("min_free")
+
+
+def _require(top: Table, keep: Table) -> None:
+    """Faults for what has to be there."""
+    if "domains" not in top:
+        top.fault("domains", 'is required; ["*"] is every VM')
+    if "schedule" not in top and "on" not in top:
+        top.fault("schedule", f"schedule or on is required (on: {UNBUILT})")
+    if not any(kind in keep for kind in (*_COUNTS, "within")):
+        top.fault("keep", f"needs at least one of {', '.join(_COUNTS)}, within")
+
+
+def _schedule_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument(f'must be text as "30 2 * * *", not {kind_of(value)}')
+    return value
+
+
+def _globs(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise InvalidArgument(f'must be a list; write ["{value[:64]}"]')
+    if not isinstance(value, list | tuple):
+        raise InvalidArgument(f"must be a list of globs, not {kind_of(value)}")
+    return tuple(_glob(item) for item in value)
+
+
+def _glob(value: object) -> str:
+    pattern = text(value)
+    if pattern.startswith("uuid:") and not _UUID.fullmatch(pattern[5:]):
+        raise InvalidArgument(f"{pattern[:64]!r} is no UUID; virsh domuuid VM shows it")
+    return pattern
+
+
+def matches(policy: Policy, name: str, uuid: str) -> bool:
+    """Whether a domain of that present name and UUID is under the policy."""
+    return _any(policy.domains, name, uuid) and not _any(policy.exclude, name, uuid)
+
+
+def _any(patterns: tuple[str, ...], name: str, uuid: str) -> bool:
+    return any(
+        pattern[5:].lower() == uuid.lower()
+        if pattern.startswith("uuid:")
+        else fnmatchcase(name, pattern)
+        for pattern in patterns
+    )
+
+
+def rules_of(policy: Policy) -> Rules:
+    """The policy's retention as the planner takes it."""
+    return Rules(policy.keep, load_zone(policy.timezone), policy.max_age, policy.max_count)
+
+
+def _warnings(policy: Policy, cron: schedule.Cron) -> Iterator[Warned]:
+    """What is allowed and most likely not what was meant."""
+    if not policy.domains:
+        yield Warned("matches-none", "domains", "domains is empty: the policy covers no VM")
+    gap = schedule.shortest_gap(cron)
+    if gap <= 60:
+        yield Warned(
+            "every-minute", "schedule", "the schedule fires every minute: snapshots pile up fast"
+        )
+    keep = policy.keep
+    for kind in _COUNTS:
+        if getattr(keep, kind) > MANY:
+            yield Warned("many", f"keep.{kind}", f"over {MANY} snapshots make every verb slow")
+    if (keep.weekly or keep.monthly or keep.yearly) and not keep.daily:
+        yield Warned(
+            "no-daily", "keep", "weekly, monthly or yearly without daily leave few recent ones"
+        )
+    for kind, period in _PERIODS.items():
+        # the calendar's months and years are not all as long as their period here
+        if getattr(keep, kind) and gap > period * 1.1:
+            yield Warned(
+                "finer-than-schedule",
+                f"keep.{kind}",
+                f"the schedule fires less often than {kind}: this keeps as many as last would",
+            )
+    yield from _cap_warnings(policy)
+
+
+def _cap_warnings(policy: Policy) -> Iterator[Warned]:
+    keep = policy.keep
+    total = sum(getattr(keep, kind) for kind in _COUNTS)
+    if policy.max_count is not None and total > policy.max_count:
+        yield Warned(
+            "over-max-count",
+            "limits.max_count",
+            f"the keep counts sum up to {total}, max_count allows {policy.max_count}: "
+            "the oldest that the rules keep are deleted",
+        )
+    if policy.max_age is None:
+        return
+    spans = {kind: getattr(keep, kind) * period for kind, period in _PERIODS.items()}
+    for kind, span in {**spans, "within": keep.within}.items():
+        if span > policy.max_age:
+            yield Warned(
+                "over-max-age",
+                f"keep.{kind}",
+                "max_age deletes before this rule has its number",
+            )
