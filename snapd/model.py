@@ -117,7 +117,11 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class DomainInfo:
-    """A domain as libvirt has it now. `memory` is its RAM in bytes."""
+    """A domain as libvirt has it now.
+
+    memory: RAM in bytes. instance: libvirt's number of the running VM, another one after every
+    start and every internal revert; -1 = off.
+    """
 
     uuid: str
     name: str
@@ -130,6 +134,7 @@ class DomainInfo:
     raw_nvram: bool = False
     unmigratable: str = ""
     agent: bool = False
+    instance: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +58,27 @@ class Images:
                 reason="image-unreadable",
                 item=Path(path).name,
             ) from e
+
+    async def missing(self, paths: Iterable[str]) -> set[str]:
+        """Those of the files that aren't there. What can't be told within 5 s isn't said to be."""
+
+        def look(path: str) -> bool:
+            try:
+                os.stat(path)  # noqa: PTH116  (Path.exists hides why it says no)
+            except (FileNotFoundError, NotADirectoryError):
+                return True
+            except OSError:
+                return False
+            return False
+
+        async def one(path: str) -> str:
+            try:
+                gone = await asyncio.wait_for(asyncio.to_thread(look, path), 5)
+            except TimeoutError:
+                return ""
+            return path if gone else ""
+
+        return set(await asyncio.gather(*(one(path) for path in paths))) - {""}
 
     async def _run(self, path: str, format: str) -> bytes:
         limits = ["prlimit", f"--as={MEMORY_BYTES}", "--core=0", "--"]

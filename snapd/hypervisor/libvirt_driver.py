@@ -134,7 +134,7 @@ class LibvirtHypervisor:
 
         return await self._look(uuid, "cannot read", ask, READ_SECONDS)
 
-    async def facts(self, uuid: str) -> DomainFacts:
+    async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
         def ask(dom: libvirt.virDomain) -> DomainFacts:
             info = reading.domain(dom)
             text, inactive = reading.inactive(dom)
@@ -145,6 +145,7 @@ class LibvirtHypervisor:
                 inactive_xml=text,
                 holder=reading.holder(dom, info.disks) if self.has_images else "",
                 checkpoints=reading.checkpoints(dom),
+                saved=reading.saved_disks(dom, snapshot) if snapshot else (),
             )
 
         facts = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
@@ -161,8 +162,10 @@ class LibvirtHypervisor:
             except SnapdError as e:
                 facts.unreadable[disk.target] = e.message
 
-        wanted = [d for d in facts.info.disks if d.writable and d.kind in ("file", "block")]
+        wanted = [d for d in facts.info.disks if d.writable and d.kind == "file"]
         await asyncio.gather(*(one(d) for d in wanted if d.format))
+        files = {d.source for d in (*facts.info.disks, *facts.saved) if d.kind == "file"}
+        facts.missing.update(await self._images.missing(files - {""}))
 
     async def _image(self, disk: Disk) -> ImageInfo:
         return await self._images.info(disk.source, disk.format)

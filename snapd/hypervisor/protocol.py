@@ -43,7 +43,8 @@ class DomainFacts:
 
     inactive: the disks that the next start would have; holder: who has a job on it (`backup`,
     `block job on vda`, `another job`), "" = nobody; images: target -> image, for the disks that
-    could be read; unreadable: target -> why not.
+    could be read; unreadable: target -> why not; saved: the disks in the domain XML of the snapshot
+    that was asked about; missing: files of any of these disks that aren't there.
     """
 
     info: DomainInfo
@@ -54,6 +55,8 @@ class DomainFacts:
     checkpoints: tuple[str, ...] = ()
     images: dict[str, ImageInfo] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    saved: tuple[Disk, ...] = ()
+    missing: set[str] = field(default_factory=set)
 
 
 class Hypervisor(Protocol):
@@ -88,8 +91,8 @@ class Hypervisor(Protocol):
     async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
         """A domain and its snapshots; waits for a stuck VM at most 5 s."""
 
-    async def facts(self, uuid: str) -> DomainFacts:
-        """A deep look, for a preflight; waits for a stuck VM at most 20 s."""
+    async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
+        """A deep look, for a preflight of a snapshot; waits for a stuck VM at most 20 s."""
 
     async def tags(self, info: DomainInfo, disks: Sequence[Disk]) -> dict[str, tuple[str, ...]]:
         """target -> names of the internal snapshots in its image, now. A disk whose image can't

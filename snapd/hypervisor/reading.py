@@ -41,6 +41,7 @@ def domain(dom: libvirt.virDomain) -> DomainInfo:
         raw_nvram=xml.raw_nvram(root),
         unmigratable=xml.unmigratable(root),
         agent=xml.has_agent(root),
+        instance=dom.ID(),
     )
 
 
@@ -58,6 +59,13 @@ def inactive(dom: libvirt.virDomain) -> tuple[str, tuple[Disk, ...]]:
     """The secure inactive XML (never for the bus or a log), and the disks in it."""
     text = dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
     return text, xml.disks(ET.fromstring(text))
+
+
+def saved_disks(dom: libvirt.virDomain, snapshot: str) -> tuple[Disk, ...]:
+    """The disks in the domain XML inside a snapshot: what a revert would start from."""
+    text = dom.snapshotLookupByName(snapshot, 0).getXMLDesc(0)
+    root = ET.fromstring(text).find("domain")
+    return xml.disks(root) if root is not None else ()
 
 
 def holder(

@@ -1,0 +1,25 @@
+"""The guarded verbs, and the queue that each domain's jobs stand in.
+
+Every verb is check, record the intent, act, verify, record the result. `Operations` is the way in.
+"""
+
+from .catalog import Catalog
+from .create import Wish
+from .job import DAEMON, Job, Outcome, Request
+from .jobs import Jobs
+from .operations import Asker, Operations, identity
+from .revert import RevertWish
+
+__all__ = [
+    "DAEMON",
+    "Asker",
+    "Catalog",
+    "Job",
+    "Jobs",
+    "Operations",
+    "Outcome",
+    "Request",
+    "RevertWish",
+    "Wish",
+    "identity",
+]

@@ -1,0 +1,36 @@
+"""Snapshots as we show and count them: libvirt's entries beside our records."""
+
+from __future__ import annotations
+
+from ..inventory import DomainPicture, Inventory
+from ..model import JobState, Snapshot, SnapshotInfo, SnapshotKey, Status, Verb
+from ..store import Store
+from .jobs import Jobs
+
+
+class Catalog:
+    """Joins the picture, the store and the jobs; holds nothing itself."""
+
+    def __init__(self, inventory: Inventory, store: Store, jobs: Jobs) -> None:
+        self._inventory, self._store, self._jobs = inventory, store, jobs
+
+    def of(self, picture: DomainPicture) -> list[Snapshot]:
+        """A domain's snapshots, oldest first."""
+        return [self.one(picture, info) for info in picture.snapshots.values()]
+
+    def one(self, picture: DomainPicture, info: SnapshotInfo) -> Snapshot:
+        key = SnapshotKey(picture.info.uuid, info.name, info.created)
+        record = self._store.record(key)
+        status = self._status(key)
+        return Snapshot(picture.info.uuid, picture.info.name, info, record, status)
+
+    def _status(self, key: SnapshotKey) -> Status:
+        """Listed is not made: what an open job is about is neither good nor gone."""
+        for job in self._jobs.open_on(key.domain):
+            if job.row.snapshot != key.name or job.row.state is JobState.QUEUED:
+                continue
+            if job.row.verb is Verb.CREATE:
+                return Status.CREATING
+            if job.row.verb is Verb.DELETE:
+                return Status.DELETING
+        return Status.OK

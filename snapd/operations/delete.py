@@ -1,0 +1,88 @@
+"""Delete an internal snapshot: of a running VM by the monitor first and then from libvirt's
+record, since libvirt's own call crashes libvirtd 9.0 or leaves tags behind (LIBVIRT.md 10)."""
+
+from __future__ import annotations
+
+from ..errors import NoSuchSnapshot, Partial, Protected, TimedOut
+from ..model import SnapshotKey
+from .checks import delete_blockers, writable
+from .context import Context, pick, refuse, verify_tags
+from .job import Job, Outcome, Undone
+
+
+async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> Outcome:
+    """Check, intend, act, verify; repeatable, where an earlier one was broken off."""
+    job.enter("checking")
+    job.reason = reason
+    facts = await ctx.hypervisor.facts(key.domain)
+    listed = pick(facts, key)
+    what = f"cannot delete snapshot {key.name} of VM {facts.info.name}"
+    record = ctx.store.record(key)
+    if record and record.pin_reason is not None:
+        raise Protected(f"{what}: it is pinned ({record.pin_reason}); unpin it first")
+    refuse(what, delete_blockers(facts, listed))
+    targets = listed.disks or tuple(d.target for d in writable(facts.info.disks))
+    present = [d for d in writable(facts.info.disks) if d.target in targets]
+    await job.intend(
+        {
+            "name": key.name,
+            "created": key.created,
+            "targets": [d.target for d in present],
+            "reason": reason,
+        }
+    )
+    job.enter("deleting", acting=True)
+    if facts.info.state.active and ctx.hypervisor.has_images and ctx.hypervisor.has_monitor:
+        await ctx.hypervisor.remove_tags(key.domain, present, key.name)
+        left = await verify_tags(ctx, facts.info, [d.target for d in present], key.name)
+        if any(left.values()):
+            raise Partial(f"{what}: its tag stays in {', '.join(t for t, n in left.items() if n)}")
+        job.enter("deleting", acting=True)
+        await ctx.hypervisor.delete(key.domain, key.name, metadata_only=True)
+    else:
+        await ctx.hypervisor.delete(key.domain, key.name)
+    return await judge(ctx, job)
+
+
+async def judge(ctx: Context, job: Job) -> Outcome:
+    """What came of the intent. Raises Undone; Partial where tags and record disagree now, which
+    the next delete finishes; NoSuchSnapshot where somebody put another one in its place."""
+    intent, uuid = job.row.intent or {}, job.row.domain
+    key = SnapshotKey(uuid, intent["name"], intent["created"])
+    job.enter("verifying")
+    facts = await ctx.hypervisor.facts(uuid)
+    if facts.holder:
+        raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
+    present = {d.target for d in facts.info.disks}
+    targets = [t for t in intent["targets"] if t in present]
+    counts = await verify_tags(ctx, facts.info, targets, key.name)
+    picture = await ctx.inventory.refresh(uuid)
+    listed = picture.snapshots.get(key.name)
+    vm = picture.info.name
+    if listed and listed.created != key.created:
+        raise NoSuchSnapshot(f"VM {vm}: snapshot {key.name!r} is another one by now")
+    if listed is None and not any(counts.values()):
+        return Outcome(
+            result={"Deleted": [key.name], "Stays": []},
+            snapshot=key.name,
+            created=key.created,
+            reason=intent["reason"],
+            forget=key,
+        )
+    if listed and all(counts.values()):
+        raise Undone
+    if listed:
+        raise Partial(
+            f"VM {vm}: snapshot {key.name!r} is half deleted (gone from "
+            f"{', '.join(t for t, n in counts.items() if not n)}); delete it again to finish",
+            reason="half-made",
+            item=key.name,
+            ways=("delete",),
+        )
+    raise Partial(
+        f"VM {vm}: snapshot {key.name!r} is gone from libvirt's list, but its tag stays in "
+        f"{', '.join(t for t, n in counts.items() if n)}; an audit shows it",
+        reason="half-made",
+        item=key.name,
+        ways=("audit",),
+    )

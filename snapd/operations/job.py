@@ -1,0 +1,129 @@
+"""A job: what was asked for, who asked, where it stands, what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Internal, SnapdError, by_name
+from ..model import JobState, Record, SnapshotKey, Verb, Warned
+from ..store import JobRow
+
+if TYPE_CHECKING:
+    from .jobs import Jobs
+
+DAEMON = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks of a domain. owner: a uid, -1 = the daemon itself.
+
+    created: the creation time of the snapshot meant, where there is one. options: what makes two
+    requests different. max_wait: seconds from queueing to start. request: the caller's own id.
+    """
+
+    verb: Verb
+    domain: str
+    domain_name: str
+    snapshot: str = ""
+    created: int = 0
+    policy: str = ""
+    owner: int = DAEMON
+    options: Mapping[str, Any] = field(default_factory=dict)
+    max_wait: float = 30
+    request: str = ""
+    parent: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        asked = [self.verb, self.domain, self.snapshot, self.created, self.policy]
+        return json.dumps([*asked, dict(self.options)], sort_keys=True, default=str)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a verb did. result: data for the caller (names, never paths); record, forget: what the
+    store has to remember or to forget of a snapshot, in the same transaction as the job's end."""
+
+    result: dict[str, Any] = field(default_factory=dict)
+    snapshot: str = ""
+    created: int = 0
+    reason: str = ""
+    record: Record | None = None
+    forget: SnapshotKey | None = None
+
+
+class Interrupted(Exception):
+    """The daemon is stopping: no new step is begun, the intent stays open."""
+
+
+class Undone(Exception):
+    """A judge's verdict on an open intent: nothing of it has happened."""
+
+
+class Job:
+    """One job, alive. Work on it through enter, intend, warn; everybody else reads."""
+
+    def __init__(self, row: JobRow, jobs: Jobs) -> None:
+        self.row = row
+        self.phase = "queued" if row.state is JobState.QUEUED else ""
+        self.progress = -1.0
+        self.reason = ""
+        self.ended = asyncio.Event()
+        self._jobs = jobs
+
+    @property
+    def id(self) -> int:
+        return self.row.id
+
+    @property
+    def cancellable(self) -> bool:
+        """Only what has not begun can be cancelled: libvirt finishes a call whatever we do."""
+        return self.row.state is JobState.QUEUED
+
+    def enter(self, phase: str, *, acting: bool = False) -> None:
+        """Say what is being done now. acting: a step that changes something is about to begin."""
+        if acting and self._jobs.stopping:
+            raise Interrupted(phase)
+        self.phase = phase
+        self._jobs.changed(self, "Phase")
+
+    async def intend(self, intent: dict[str, Any]) -> None:
+        """Commit what is about to be done; returns when it is on disk."""
+        if self._jobs.stopping:
+            raise Interrupted("intend")
+        self.row = replace(self.row, intent=intent)
+        await self._jobs.store.update_job(self.row)
+
+    async def name(self, snapshot: str, created: int = 0) -> None:
+        """Fix which snapshot it is about, once that is known."""
+        self.row = replace(self.row, snapshot=snapshot, created=created)
+        self._jobs.changed(self, "Snapshot", "SnapshotName")
+
+    def warn(self, *warnings: Warned) -> None:
+        """Add what the caller should know although it works."""
+        if warnings:
+            self.row = replace(self.row, warnings=(*self.row.warnings, *warnings))
+            self._jobs.changed(self, "Warnings")
+
+    def error(self) -> SnapdError:
+        """A failed job's own error, as an exception."""
+        kind = by_name(self.row.error_name) or Internal
+        return kind(self.row.error_message, **self.row.detail)
+
+
+Work = Callable[[Job], Awaitable[Outcome]]
+
+
+def detail_of(error: SnapdError) -> dict[str, Any]:
+    """The data beside the sentence, as every class of the tree takes it back."""
+    detail: dict[str, Any] = {"reason": error.reason, "disk": error.disk, "item": error.item}
+    if error.need is not None:
+        detail["need"] = error.need
+    if error.have is not None:
+        detail["have"] = error.have
+    return {**{k: v for k, v in detail.items() if v != ""}, "ways": list(error.ways)}

@@ -1,0 +1,423 @@
+"""Jobs: what was asked for, who asked, where it stands; one at a time for each domain.
+
+A job and its intent are one row of the store, written before anything is done. A job outlives its
+caller, and one whose call broke off stays open until it is settled against the facts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from ..errors import (
+    Busy,
+    Cancelled,
+    Internal,
+    InvalidArgument,
+    LimitExceeded,
+    OutcomeUnknown,
+    SnapdError,
+    TimedOut,
+    Unavailable,
+)
+from ..model import JobState, Verb
+from ..store import HistoryRow, JobRow, Store
+from .job import Interrupted, Job, Outcome, Request, Undone, Work, detail_of
+
+log = logging.getLogger(__name__)
+
+QUEUE_LENGTH = 16
+LINGER_SECONDS = 600
+LINGER_COUNT = 1000
+PATIENCE_SECONDS = 60.0
+SETTLE_RETRY = (1.0, 30.0)
+
+
+class Jobs:
+    """All jobs: the queue of each domain, and a cap on domains at work at once.
+
+    judge(job): says what came of an open intent: an Outcome (done), Undone, or the error that an
+    admin has to know; Unavailable and TimedOut have it asked again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        parallel: int = 4,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.stopping = False
+        self.all: dict[int, Job] = {}
+        self.judge: Work | None = None
+        self._clock = clock
+        self._slots = asyncio.Semaphore(parallel)
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._queued: dict[str, list[Job]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._on_added: list[Callable[[Job], None]] = []
+        self._on_changed: list[Callable[[Job, tuple[str, ...]], None]] = []
+        self._on_ended: list[Callable[[Job], None]] = []
+        self._on_removed: list[Callable[[Job], None]] = []
+
+    # --- who listens
+
+    def listen(
+        self,
+        *,
+        added: Callable[[Job], None] | None = None,
+        changed: Callable[[Job, tuple[str, ...]], None] | None = None,
+        ended: Callable[[Job], None] | None = None,
+        removed: Callable[[Job], None] | None = None,
+    ) -> None:
+        """Have jobs' comings and goings told. changed: with the names of D-Bus properties."""
+        self._on_added += [added] if added else []
+        self._on_changed += [changed] if changed else []
+        self._on_ended += [ended] if ended else []
+        self._on_removed += [removed] if removed else []
+
+    def changed(self, job: Job, *properties: str) -> None:
+        for call in self._on_changed:
+            call(job, properties)
+
+    # --- asking
+
+    def holds(self, domain: str) -> bool:
+        """Whether a job of ours is at work on the domain."""
+        lock = self._locks.get(domain)
+        return lock is not None and lock.locked()
+
+    def holder(self, domain: str) -> Job | None:
+        """The job that is at work on the domain."""
+        jobs = self._queued.get(domain, [])
+        return next((j for j in jobs if j.row.state is not JobState.QUEUED), None)
+
+    def open_on(self, domain: str) -> list[Job]:
+        """The jobs of a domain that have not ended."""
+        return [j for j in self.all.values() if j.row.domain == domain and not j.ended.is_set()]
+
+    async def submit(self, request: Request, work: Work) -> Job:
+        """Queue a job, or find the one that is the same request. Raises LimitExceeded,
+        InvalidArgument (the request id was used for something else)."""
+        if same := await self._same(request):
+            return same
+        waiting = self._queued.setdefault(request.domain, [])
+        if request.domain and len(waiting) >= QUEUE_LENGTH:
+            raise LimitExceeded(
+                f"VM {request.domain_name} has {QUEUE_LENGTH} requests waiting; try again later"
+            )
+        job = await self._add(request, JobState.QUEUED)
+        waiting.append(job)
+        self._start(job, self._run(job, request, work))
+        return job
+
+    async def _same(self, request: Request) -> Job | None:
+        if request.request:
+            row = await self.store.job_of_request(request.owner, request.request, self._now())
+            if row:
+                if row.fingerprint != request.fingerprint:
+                    raise InvalidArgument(
+                        f"request id {request.request!r} was used for something else (job {row.id})"
+                    )
+                return self.all.get(row.id) or self._remember(Job(row, self), ended=True)
+            return None
+        return next(
+            (
+                job
+                for job in self.all.values()
+                if not job.row.state.finished
+                and job.row.owner == request.owner
+                and job.row.fingerprint == request.fingerprint
+                and job.row.parent == request.parent
+            ),
+            None,
+        )
+
+    async def _add(self, request: Request, state: JobState) -> Job:
+        now = self._now()
+        row = JobRow(
+            id=0,
+            verb=request.verb,
+            domain=request.domain,
+            domain_name=request.domain_name,
+            snapshot=request.snapshot,
+            created=request.created,
+            policy=request.policy,
+            owner=request.owner,
+            state=state,
+            queued=now,
+            started=now if state is JobState.RUNNING else 0,
+            parent=request.parent,
+            request=request.request,
+            fingerprint=request.fingerprint,
+        )
+        return self._remember(Job(replace(row, id=await self.store.add_job(row)), self))
+
+    def _remember(self, job: Job, *, ended: bool = False) -> Job:
+        self.all[job.id] = job
+        if ended:
+            job.ended.set()
+            self._linger(job)
+        for call in self._on_added:
+            call(job)
+        return job
+
+    def _start(self, job: Job, run: Awaitable[None]) -> None:
+        async def guarded() -> None:
+            try:
+                await run
+            finally:
+                self._tasks.pop(job.id, None)
+                waiting = self._queued.get(job.row.domain, [])
+                with contextlib.suppress(ValueError):
+                    waiting.remove(job)
+                if not waiting:
+                    self._queued.pop(job.row.domain, None)
+
+        self._tasks[job.id] = asyncio.create_task(guarded(), name=f"job {job.id}")
+
+    async def inline(self, parent: Job, request: Request, work: Work) -> Job:
+        """Run a job of its own inside another one, which holds the domain. Raises its error."""
+        job = await self._add(replace(request, parent=parent.id), JobState.RUNNING)
+        await self._work(job, work)
+        if job.row.state is not JobState.DONE:
+            raise job.error()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Cancel what has not begun. Raises Busy where it has."""
+        if not job.cancellable:
+            raise Busy(f"job {job.id} ({job.row.verb}) has begun and cannot be cancelled")
+        self._tasks[job.id].cancel()
+
+    async def wait(self, job: Job, timeout: float | None) -> Job:
+        """Wait for a job's end; raises TimedOut (the job goes on)."""
+        try:
+            await asyncio.wait_for(job.ended.wait(), timeout)
+        except TimeoutError as e:
+            raise TimedOut(f"job {job.id} is still {job.row.state} ({job.phase})") from e
+        return job
+
+    # --- running
+
+    async def _run(self, job: Job, request: Request, work: Work) -> None:
+        lock = self._locks.setdefault(job.row.domain, asyncio.Lock()) if job.row.domain else None
+        try:
+            async with contextlib.AsyncExitStack() as held:
+                await self._turn(job, lock, request.max_wait, held)
+                job.row = replace(job.row, state=JobState.RUNNING, started=self._now())
+                await self.store.update_job(job.row)
+                self.changed(job, "State", "Started", "Cancellable")
+                await self._work(job, work)
+        except Busy as e:
+            await self._end(job, JobState.FAILED, error=e)
+        except asyncio.CancelledError:
+            if job.row.state is not JobState.QUEUED:
+                raise
+            what = "the daemon is stopping" if self.stopping else "it had not begun"
+            await self._end(job, JobState.CANCELLED, error=Cancelled(f"cancelled: {what}"))
+
+    async def _turn(
+        self,
+        job: Job,
+        lock: asyncio.Lock | None,
+        max_wait: float,
+        held: contextlib.AsyncExitStack,
+    ) -> None:
+        """Wait for the domain, then for room among the domains at work. Raises Busy."""
+        if lock is None:  # a run: its domains' jobs wait for themselves
+            return
+        try:
+            if max_wait <= 0 and (lock.locked() or self._slots.locked()):
+                raise TimeoutError
+            async with asyncio.timeout(max_wait if max_wait > 0 else 1):
+                await held.enter_async_context(lock)
+                await self._slots.acquire()
+        except TimeoutError as e:
+            raise self._busy(job, max_wait) from e
+        once = _Once(self._slots.release)
+        held.callback(once.call)
+        # A stuck VM delays nobody else: past this it no longer counts among those at work.
+        timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, once.call)
+        held.callback(timer.cancel)
+
+    def _busy(self, job: Job, waited: float) -> Busy:
+        other = self.holder(job.row.domain)
+        if other is None or other is job:
+            who = "the limit of VMs at work at once is reached"
+        else:
+            since = max(0, self._now() - other.row.started)
+            who = f"job {other.id} ({other.row.verb} {other.row.snapshot}) since {since} s"
+        return Busy(f"VM {job.row.domain_name} is busy: {who}; waited {waited:g} s", item=who)
+
+    async def _work(self, job: Job, work: Work) -> None:
+        """Do it. Whatever goes wrong once an intent is open, the facts decide how it ended."""
+        try:
+            outcome = await work(job)
+        except Interrupted as e:
+            if job.row.intent is not None:
+                raise asyncio.CancelledError from e
+            stopped = Cancelled("the daemon is stopping; nothing was changed")
+            await self._end(job, JobState.CANCELLED, error=stopped)
+        except SnapdError as e:
+            await self._failed(job, e)
+        except Exception as e:
+            log.exception("job %d (%s of %s) failed", job.id, job.row.verb, job.row.domain_name)
+            what = f"internal error ({type(e).__name__}); the journal has it under job {job.id}"
+            await self._failed(job, Internal(what))
+        else:
+            await self._end(job, JobState.DONE, outcome=outcome)
+
+    async def _failed(self, job: Job, error: SnapdError) -> None:
+        if job.row.intent is None or self.judge is None:
+            await self._end(job, JobState.FAILED, error=error)
+            return
+        log.info("job %d: %s; looking at what came of it", job.id, error.message)
+        if isinstance(error, OutcomeUnknown | Unavailable):
+            job.row = replace(job.row, state=JobState.UNKNOWN)
+            await self.store.update_job(job.row)
+            self.changed(job, "State")
+        await self._settle(job, error)
+
+    async def _settle(self, job: Job, cause: SnapdError) -> None:
+        """Have an open intent judged by the facts, as soon as they can be read."""
+        assert self.judge is not None
+        delay = SETTLE_RETRY[0]
+        while True:
+            job.enter("settling")
+            try:
+                outcome = await self.judge(job)
+            except Undone:
+                await self._end(job, JobState.FAILED, error=cause)
+            except (Unavailable, TimedOut, OutcomeUnknown) as e:
+                log.info("job %d cannot be settled yet: %s", job.id, e.message)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, SETTLE_RETRY[1])
+                continue
+            except SnapdError as e:
+                await self._end(job, JobState.FAILED, error=e)
+            else:
+                await self._end(job, JobState.DONE, outcome=outcome)
+            return
+
+    async def _end(
+        self,
+        job: Job,
+        state: JobState,
+        *,
+        outcome: Outcome | None = None,
+        error: SnapdError | None = None,
+    ) -> None:
+        outcome = outcome or Outcome()
+        row = replace(
+            job.row,
+            state=state,
+            finished=self._now(),
+            intent=None,
+            snapshot=outcome.snapshot or job.row.snapshot,
+            created=outcome.created or job.row.created,
+            result=outcome.result,
+        )
+        if error is not None:
+            row = replace(
+                row, error_name=error.name, error_message=error.message, detail=detail_of(error)
+            )
+            log.warning(
+                "%s of VM %s failed: %s", row.verb, row.domain_name or row.policy, error.message
+            )
+        job.row, job.phase = row, ""
+        history = self._history(row, outcome.reason or job.reason)
+        await self.store.update_job(row, history, outcome.record, outcome.forget)
+        job.ended.set()
+        self.changed(job, "State", "Phase", "ErrorName", "ErrorMessage", "ErrorDetail", "Snapshot")
+        self.changed(job, "SnapshotName", "Result", "Finished", "Cancellable")
+        for call in self._on_ended:
+            call(job)
+        self._linger(job)
+
+    def _history(self, row: JobRow, reason: str) -> HistoryRow | None:
+        """Acts on snapshots are accounted for; runs and prunes are made of such acts."""
+        if row.verb not in (Verb.CREATE, Verb.REVERT, Verb.DELETE):
+            return None
+        result = "done" if row.state is JobState.DONE else f"{row.error_name}: {row.error_message}"
+        return HistoryRow(
+            time=row.finished,
+            verb=row.verb.value,
+            domain=row.domain,
+            domain_name=row.domain_name,
+            snapshot=row.snapshot,
+            created=row.created,
+            policy=row.policy,
+            owner=row.owner,
+            reason=reason,
+            result=result,
+            job=row.id,
+        )
+
+    def _linger(self, job: Job) -> None:
+        ended = [j for j in self.all.values() if j.row.state.finished]
+        for old in ended[: max(0, len(ended) - LINGER_COUNT)]:
+            self._remove(old)
+        left = max(0, job.row.finished + LINGER_SECONDS - self._now())
+        asyncio.get_running_loop().call_later(left, self._remove, job)
+
+    def _remove(self, job: Job) -> None:
+        if self.all.pop(job.id, None):
+            for call in self._on_removed:
+                call(job)
+
+    # --- start and end of the daemon
+
+    async def load(self) -> None:
+        """Take up what an earlier daemon left: ended jobs linger on, open intents are settled
+        before anything else is done to their domains."""
+        now = self._now()
+        for row in await self.store.finished_jobs(now - LINGER_SECONDS, LINGER_COUNT):
+            self._remember(Job(row, self), ended=True)
+        for row in await self.store.open_jobs():
+            job = self._remember(Job(row, self))
+            if row.intent is None:
+                error = Cancelled("the daemon ended before anything was changed")
+                await self._end(job, JobState.CANCELLED, error=error)
+            else:
+                self._queued.setdefault(row.domain, []).append(job)
+                self._start(job, self._take_up(job))
+
+    async def _take_up(self, job: Job) -> None:
+        job.row = replace(job.row, state=JobState.UNKNOWN)
+        async with self._locks.setdefault(job.row.domain, asyncio.Lock()):
+            what = f"{job.row.verb} of VM {job.row.domain_name}: the daemon ended in the middle"
+            await self._settle(job, OutcomeUnknown(f"{what}; nothing had been done"))
+
+    async def stop(self, timeout: float) -> None:
+        """Begin nothing new, give running calls that long, and leave their intents open."""
+        self.stopping = True
+        for job in list(self.all.values()):
+            if job.id in self._tasks and job.row.state in (JobState.QUEUED, JobState.UNKNOWN):
+                self._tasks[job.id].cancel()
+        tasks = list(self._tasks.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+
+@dataclass
+class _Once:
+    """Calls back once, however often it is asked to."""
+
+    action: Callable[[], None]
+    done: bool = False
+
+    def call(self) -> None:
+        if not self.done:
+            self.done = True
+            self.action()
