@@ -146,6 +146,7 @@ class LibvirtHypervisor:
                 holder=reading.holder(dom, info.disks) if self.has_images else "",
                 checkpoints=reading.checkpoints(dom),
                 saved=reading.saved_disks(dom, snapshot) if snapshot else (),
+                has_images=self.has_images,
             )
 
         facts = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)

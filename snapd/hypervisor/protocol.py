@@ -44,7 +44,8 @@ class DomainFacts:
     inactive: the disks that the next start would have; holder: who has a job on it (`backup`,
     `block job on vda`, `another job`), "" = nobody; images: target -> image, for the disks that
     could be read; unreadable: target -> why not; saved: the disks in the domain XML of the snapshot
-    that was asked about; missing: files of any of these disks that aren't there.
+    that was asked about; missing: files of any of these disks that aren't there; has_images: as
+    Hypervisor.has_images.
     """
 
     info: DomainInfo
@@ -57,6 +58,7 @@ class DomainFacts:
     unreadable: dict[str, str] = field(default_factory=dict)
     saved: tuple[Disk, ...] = ()
     missing: set[str] = field(default_factory=set)
+    has_images: bool = True
 
 
 class Hypervisor(Protocol):

@@ -70,9 +70,9 @@ def writable(disks: Iterable[Disk]) -> tuple[Disk, ...]:
 # --- create
 
 
-def disk_blockers(disks: Sequence[Disk]) -> Iterator[Blocker]:
+def disk_blockers(disks: Sequence[Disk], *, has_images: bool) -> Iterator[Blocker]:
     """What the domain's XML alone tells against an internal snapshot."""
-    if not writable(disks):
+    if not writable(disks) and has_images:  # the test driver snapshots a VM without any, too
         yield Blocker(Unsupported, "no-disk", "", "it has no writable disk to snapshot")
     for disk in writable(disks):
         word, why = _disk_fault(disk)
@@ -208,7 +208,10 @@ def create_blockers(facts: DomainFacts, name: str, *, memory: bool) -> list[Bloc
     if name and any(s.name == name for s in facts.snapshots):
         why = f"it has a snapshot {name!r} already; take another name"
         found.append(Blocker(AlreadyExists, "", name, why, ("other-name",)))
-    found += [*state_blockers(info, facts.snapshots), *disk_blockers(info.disks)]
+    found += [
+        *state_blockers(info, facts.snapshots),
+        *disk_blockers(info.disks, has_images=facts.has_images),
+    ]
     if info.state.active and not memory:
         found += monitor_blockers(facts)
     else:

@@ -1,0 +1,18 @@
+"""What runs the plans: policies in force, their slots, retention carried out, health."""
+
+from .engine import Engine, machine_id
+from .health import Health, problem
+from .policies import Policies
+from .prune import ClockGuard, Pruner, plan, plan_id
+
+__all__ = [
+    "ClockGuard",
+    "Engine",
+    "Health",
+    "Policies",
+    "Pruner",
+    "machine_id",
+    "plan",
+    "plan_id",
+    "problem",
+]

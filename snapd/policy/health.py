@@ -1,0 +1,226 @@
+"""What an admin must act on, and how each policy fares. Derived anew from the facts each time."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from ..inventory import Inventory
+from ..model import DomainInfo, JobState, Policy, Problem, Verb
+from ..operations import Job, Jobs
+from ..settings import matches
+from ..store import SlotRow
+from .engine import Engine
+from .policies import Policies
+from .prune import Pruner
+
+_WORST = ("critical", "warning")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyHealth:
+    """How a policy fares over all its domains; times 0 = never."""
+
+    next_run: int
+    last_run: int
+    last_success: int
+    error_name: str
+    error_message: str
+    health: str
+
+
+class Health:
+    """Problems and their `since`. standing: what the start of the daemon found wrong."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        policies: Policies,
+        engine: Engine,
+        pruner: Pruner,
+        jobs: Jobs,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.standing: list[Problem] = []
+        self._inventory, self._policies, self._engine = inventory, policies, engine
+        self._pruner, self._jobs, self._clock = pruner, jobs, clock
+        self._since: dict[str, int] = {}
+        self._unsettled: dict[str, Problem] = {}
+        jobs.listen(ended=self._on_job_ended)
+
+    def problems(self) -> list[Problem]:
+        """All problems now, the critical ones first; each keeps the time it was first seen."""
+        now = int(self._clock())
+        found = {p.id: p for p in self._all()}
+        self._since = {i: self._since.get(i, now) for i in found}
+        dated = [replace(p, since=p.since or self._since[p.id]) for p in found.values()]
+        return sorted(dated, key=lambda p: (_WORST.index(p.severity), p.since, p.id))
+
+    def overall(self) -> str:
+        """ok, warning or critical."""
+        found = {p.severity for p in self.problems()}
+        return next((severity for severity in _WORST if severity in found), "ok")
+
+    def of_policy(self, policy: Policy) -> PolicyHealth:
+        rows = [
+            row
+            for picture in self._engine.domains_of(policy)
+            if (row := self._engine.slots.get((policy.name, picture.info.uuid)))
+        ]
+        last_run = max((r.last_run for r in rows), default=0)
+        failed = [r for r in rows if r.error_name]
+        latest = max(failed, key=lambda r: r.last_run, default=SlotRow("", "", 0))
+        return PolicyHealth(
+            self._engine.next_run(policy),
+            last_run,
+            max((r.last_success for r in rows), default=0),
+            latest.error_name,
+            latest.error_message,
+            "critical" if failed else ("ok" if rows else "warning"),
+        )
+
+    def last_of_domain(self, uuid: str) -> SlotRow:
+        """What its policies last got of a domain: the newest success, and the newest failure."""
+        rows = [r for (_, u), r in self._engine.slots.items() if u == uuid]
+        failed = max((r for r in rows if r.error_name), key=lambda r: r.last_run, default=None)
+        return SlotRow(
+            "",
+            uuid,
+            0,
+            last_success=max((r.last_success for r in rows), default=0),
+            error_name=failed.error_name if failed else "",
+            error_message=failed.error_message if failed else "",
+        )
+
+    def policies_of(self, info: DomainInfo) -> list[str]:
+        """The policies in force that match a domain."""
+        return sorted(
+            p.name for p in self._policies.in_force.values() if matches(p, info.name, info.uuid)
+        )
+
+    # --- what is wrong
+
+    def _all(self) -> Iterator[Problem]:
+        yield from self.standing
+        yield from self._of_connection()
+        yield from self._of_files()
+        if self._inventory.connected and not self._inventory.loading:
+            yield from self._of_coverage()
+            yield from self._of_domains()
+        yield from self._of_runs()
+        yield from self._unsettled.values()
+
+    def _of_connection(self) -> Iterator[Problem]:
+        if not self._inventory.connected:
+            uri = self._inventory.hypervisor.uri
+            yield problem("not-connected", f"no connection to libvirt at {uri}", "critical")
+
+    def _of_files(self) -> Iterator[Problem]:
+        for error in self._policies.errors:
+            kept = error.name in self._policies.in_force
+            so = "its last good version stays in force" if kept else "it is not in force"
+            yield problem(
+                "policy-file",
+                f"{error.message}; {so}",
+                "critical",
+                policy=error.name,
+                key=error.path.name + error.source,
+                ways=("fix-file", "reload"),
+            )
+        for error in self._policies.shadowed:
+            yield problem("policy-shadowed", error.message, policy=error.name, key=error.source)
+
+    def _of_coverage(self) -> Iterator[Problem]:
+        in_force = self._policies.in_force.values()
+        pictures = self._inventory.domains.values()
+        if not in_force:
+            if pictures and not self._policies.errors:
+                what = "no policy is in force: nothing is snapshotted by itself"
+                yield problem("no-policy", what, ways=("policy-enable",))
+            return
+        for policy in in_force:
+            if not self._engine.domains_of(policy):
+                what = f"policy {policy.name} matches no VM"
+                yield problem("policy-matches-nothing", what, policy=policy.name)
+        for picture in pictures:
+            info = picture.info
+            if not self.policies_of(info) and not any(_excludes(p, info) for p in in_force):
+                what = f"VM {info.name} is covered by no policy, and excluded by none"
+                yield problem("uncovered", what, domain=info)
+
+    def _of_domains(self) -> Iterator[Problem]:
+        for picture in self._inventory.domains.values():
+            if picture.error:
+                what = f"VM {picture.info.name} does not answer: {picture.error.message}"
+                yield problem("unread", what, domain=picture.info)
+        for uuid, plan in self._pruner.held.items():
+            if held := self._inventory.domains.get(uuid):
+                what = (
+                    f"retention on VM {held.info.name} would delete more than half of its "
+                    f"snapshots: plan {plan} waits for ConfirmPrune"
+                )
+                yield problem("prune-held", what, domain=held.info, ways=("confirm-prune",))
+
+    def _of_runs(self) -> Iterator[Problem]:
+        for (name, uuid), row in self._engine.slots.items():
+            picture = self._inventory.domains.get(uuid)
+            if row.error_name and picture and name in self._policies.in_force:
+                what = f"policy {name} failed on VM {picture.info.name}: {row.error_message}"
+                yield problem("run-failed", what, "critical", policy=name, domain=picture.info)
+
+    def _on_job_ended(self, job: Job) -> None:
+        """A job that left something half made is a problem until a later one on it succeeds."""
+        row = job.row
+        key = f"{row.domain}/{row.snapshot}"
+        if row.verb not in (Verb.CREATE, Verb.REVERT, Verb.DELETE):
+            return
+        if row.state is JobState.DONE:
+            self._unsettled.pop(key, None)
+        elif row.detail.get("reason") == "half-made" and row.error_name.endswith(
+            (".Partial", ".Inconsistent")
+        ):
+            self._unsettled[key] = Problem(
+                id=_id("needs-attention", key),
+                problem="needs-attention",
+                message=row.error_message,
+                severity="critical",
+                domain=row.domain,
+                domain_name=row.domain_name,
+                ways=tuple(row.detail.get("ways", ())),
+            )
+
+
+def _excludes(policy: Policy, info: DomainInfo) -> bool:
+    """Whether a policy names a domain as one that it leaves out."""
+    named = replace(policy, domains=policy.exclude, exclude=())
+    return bool(policy.exclude) and matches(named, info.name, info.uuid)
+
+
+def problem(
+    word: str,
+    message: str,
+    severity: str = "warning",
+    *,
+    domain: DomainInfo | None = None,
+    policy: str = "",
+    key: str = "",
+    ways: tuple[str, ...] = (),
+) -> Problem:
+    """A problem whose id is the same as long as word, domain, policy and key are."""
+    uuid = domain.uuid if domain else ""
+    return Problem(
+        id=_id(word, uuid, policy, key),
+        problem=word,
+        message=message,
+        severity=severity,
+        domain=uuid,
+        domain_name=domain.name if domain else "",
+        policy=policy,
+        ways=ways,
+    )
+
+
+def _id(*parts: str) -> str:
+    return f"{parts[0]}-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:12]}"

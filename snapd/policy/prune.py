@@ -1,0 +1,175 @@
+"""Retention carried out: one plan, one victim, plan again. Only what the store says we made.
+
+What decides is planning/retention.py; here is what has to hold around it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from ..errors import Changed, NoSuchSnapshot, Protected, SnapdError
+from ..inventory import DomainPicture, Inventory
+from ..model import Origin, Policy, Snapshot
+from ..operations import Catalog, Job, Operations, Outcome
+from ..planning.retention import (
+    Decision,
+    Rules,
+    candidate,
+    needs_confirmation,
+    plan_labels,
+    plan_safety,
+)
+from ..settings import Settings, rules_of
+
+log = logging.getLogger(__name__)
+DAY = 86400
+JUMP_SECONDS = 3600.0
+DISTRUST_SECONDS = 3600.0
+
+
+def plan(
+    snapshots: Sequence[Snapshot], policies: dict[str, Policy], settings: Settings, now: float
+) -> list[Decision]:
+    """What retention would do to a domain, newest first: policies' snapshots by their rules, safety
+    snapshots by theirs, all others kept. Pure: the preview's and the executor's one plan."""
+    rules: dict[str, Rules] = {name: rules_of(p) for name, p in policies.items()}
+    safety = [s for s in snapshots if s.origin is Origin.SAFETY]
+    rest = [s for s in snapshots if s.origin is not Origin.SAFETY]
+    decisions = plan_labels([candidate(s) for s in rest], rules, now)
+    decisions += plan_safety(
+        [candidate(s) for s in safety],
+        now,
+        last=settings.safety_last,
+        max_age=settings.safety_max_age,
+    )
+    return sorted(decisions, key=lambda d: (d.candidate.created, d.candidate.id), reverse=True)
+
+
+def victims(decisions: Sequence[Decision]) -> list[Decision]:
+    """Those that go, oldest first."""
+    return [d for d in reversed(decisions) if not d.keep]
+
+
+def plan_id(decisions: Sequence[Decision]) -> str:
+    """The same as long as the same snapshots would go; "" = none would."""
+    going = sorted((d.candidate.id, d.candidate.created) for d in decisions if not d.keep)
+    return hashlib.sha256(repr(going).encode()).hexdigest()[:16] if going else ""
+
+
+@dataclass
+class ClockGuard:
+    """Whether the clock can be trusted to prune by: after a jump nothing is pruned for an hour.
+
+    last: the newest time that an earlier run saw. Wall time is compared with the time since boot,
+    which also runs while the host sleeps.
+    """
+
+    last: int = 0
+    wall: Callable[[], float] = time.time
+    boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    _seen: tuple[float, float] = field(init=False)
+    _jumped: tuple[float, float] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._seen = (self.wall(), self.boot())
+
+    def watch(self) -> None:
+        """Compare the two clocks with what they were at the last call."""
+        wall, boot = self.wall(), self.boot()
+        jump = (wall - self._seen[0]) - (boot - self._seen[1])
+        self._seen = (wall, boot)
+        if abs(jump) > JUMP_SECONDS:
+            log.warning("the clock jumped by %+.0f s: nothing is pruned for an hour", jump)
+            self._jumped = (boot, jump)
+
+    def distrust(self) -> str:
+        """Why nothing is to be pruned now; "" = the clock is fine."""
+        self.watch()
+        if self._jumped and self.boot() - self._jumped[0] < DISTRUST_SECONDS:
+            return f"the clock jumped by {self._jumped[1]:+.0f} s within the last hour"
+        if self.wall() < self.last - DAY:
+            return "the clock is more than a day before a time that it had already"
+        return ""
+
+
+class Pruner:
+    """Carries plans out. held: the plans, by domain, that wait for a person to confirm them."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        inventory: Inventory,
+        catalog: Catalog,
+        policies: Callable[[], dict[str, Policy]],
+        settings: Settings,
+        guard: ClockGuard,
+        clock: Callable[[], float],
+    ) -> None:
+        self.held: dict[str, str] = {}
+        self._operations, self._inventory, self._catalog = operations, inventory, catalog
+        self._policies, self._settings = policies, settings
+        self._guard, self._clock = guard, clock
+
+    def plan(self, picture: DomainPicture) -> list[Decision]:
+        """The domain's plan as things stand."""
+        return plan(self._catalog.of(picture), self._policies(), self._settings, self._clock())
+
+    async def prune(self, job: Job, confirmed: str = "") -> Outcome:
+        """The work of a prune job. confirmed: the plan that a person has looked at.
+
+        Raises Protected where a plan deletes so much that a person has to confirm it.
+        """
+        job.enter("planning")
+        uuid, vm = job.row.domain, job.row.domain_name
+        if distrust := self._guard.distrust():
+            raise Protected(f"nothing is pruned on VM {vm}: {distrust}")
+        picture = await self._inventory.refresh(uuid)
+        decisions = self.plan(picture)
+        if confirmed and confirmed != plan_id(decisions):
+            raise Changed(f"the plan for VM {vm} is another one by now: look again", item=vm)
+        going = victims(decisions)
+        owned = sum(s.record is not None for s in self._catalog.of(picture))
+        if needs_confirmation(len(going), owned) and not confirmed:
+            self.held[uuid] = plan_id(decisions)
+            raise Protected(
+                f"retention would delete {len(going)} of {owned} snapshots of VM {vm} at once; "
+                "look at PreviewRetention, then ConfirmPrune",
+                item=vm,
+                ways=("confirm-prune",),
+            )
+        self.held.pop(uuid, None)
+        allowed = {d.candidate.id for d in going}
+        return await self._delete_each(job, allowed)
+
+    async def _delete_each(self, job: Job, allowed: set[str]) -> Outcome:
+        """Oldest first, planned anew after each; a failure skips and never finds another victim."""
+        deleted: list[str] = []
+        stays: list[dict[str, str]] = []
+        while True:
+            picture = self._inventory.domains[job.row.domain]
+            by_name = {s.info.name: s for s in self._catalog.of(picture)}
+            left = [d for d in victims(self.plan(picture)) if d.candidate.id in allowed]
+            if not left:
+                break
+            name = left[0].candidate.id
+            allowed.discard(name)
+            reason = f"retention: {', '.join(left[0].reasons)}"
+            job.enter("deleting", acting=True)
+            try:
+                await self._operations.delete_within(job, by_name[name].key, reason)
+            except NoSuchSnapshot:
+                continue
+            except SnapdError as e:
+                stays.append({"Name": name, "Reason": e.reason or e.name})
+            else:
+                deleted.append(name)
+        return Outcome(result={"Deleted": deleted, "Stays": stays})
+
+
+def zone_of(policy: Policy) -> ZoneInfo:
+    return ZoneInfo(policy.timezone)
