@@ -1,0 +1,156 @@
+"""Lists: rows of named fields, in pages that stay in order while things change.
+
+A cursor is the place of the last row in the order, so that a page begins right after it whatever
+came or went meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ..errors import InvalidArgument
+from ..inventory import Inventory
+from .contract import Contract, snake
+
+T = TypeVar("T")
+Row = dict[str, Any]
+MAX_LIMIT = 10_000
+MAX_FIELDS = 64
+PAGE_BYTES = 20 << 20
+BREATH = 200
+
+
+class Lister:
+    """Makes pages. contract: which fields an object's rows have."""
+
+    def __init__(self, contract: Contract, inventory: Inventory) -> None:
+        self._contract, self._inventory = contract, inventory
+
+    async def objects(
+        self,
+        interface: str,
+        items: Sequence[T],
+        place: Callable[[T], Sequence[Any]],
+        make: Callable[[T], Any],
+        options: Mapping[str, Any],
+    ) -> tuple[list[Row], Row]:
+        """A page of objects: their properties and Path. place: an item's place in the order."""
+        known = [m.name for m in self._contract[interface].properties.values()]
+        names = _fields(options, [*known, "Path"])
+
+        def row(item: T) -> Row:
+            obj = make(item)
+            return {name: getattr(obj, snake(name)) for name in names}
+
+        return await self.page(items, place, row, options)
+
+    async def page(
+        self,
+        items: Sequence[T],
+        place: Callable[[T], Sequence[Any]],
+        row: Callable[[T], Row],
+        options: Mapping[str, Any],
+    ) -> tuple[list[Row], Row]:
+        """A page of any rows, in the order of their places."""
+        limit = _limit(options)
+        ordered = sorted(((list(place(item)), n) for n, item in enumerate(items)))
+        if options["from"]:
+            after = _cursor(options["from"])
+            ordered = [entry for entry in ordered if _later(entry[0], after)]
+        rows: list[Row] = []
+        size = 0
+        for count, (_place, n) in enumerate(ordered[:limit]):
+            if count % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
+            rows.append(row(items[n]))
+            size += _size(rows[-1])
+            if size > PAGE_BYTES:
+                break
+        left = len(rows) < len(ordered)
+        following = json.dumps(ordered[len(rows) - 1][0]) if rows and left else ""
+        return rows, self.info(following, len(items))
+
+    def info(self, following: str, total: int) -> Row:
+        """What every list says beside its rows."""
+        incomplete = [
+            {
+                "DomainUUID": uuid,
+                "DomainName": name,
+                "ErrorName": error.name,
+                "ErrorMessage": error.message,
+            }
+            for uuid, (name, error) in sorted(self._inventory.incomplete().items())
+        ]
+        return {
+            "Next": following,
+            "Total": total,
+            "Incomplete": incomplete,
+            "Checked": self._inventory.checked,
+        }
+
+
+def pick(rows: list[Row], options: Mapping[str, Any], known: Sequence[str]) -> list[Row]:
+    """Rows with only the fields that were asked for."""
+    names = _fields(options, known)
+    return [{name: row[name] for name in names} for row in rows]
+
+
+def number(options: Mapping[str, Any]) -> tuple[int, int]:
+    """(cursor, limit) of a list whose rows are numbered by the store."""
+    text = options["from"]
+    if text and not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise _bad_cursor(text)
+    return int(text or 0), _limit(options)
+
+
+def _fields(options: Mapping[str, Any], known: Sequence[str]) -> Sequence[str]:
+    wanted: list[str] = options["fields"]
+    if len(wanted) > MAX_FIELDS:
+        raise InvalidArgument(f"option fields has {len(wanted)} items, at most {MAX_FIELDS}")
+    for name in wanted:
+        if name not in known:
+            raise InvalidArgument(
+                f"no field {name[:64]!r} here; known: {', '.join(known)}", item=name[:64]
+            )
+    return wanted or known
+
+
+def _limit(options: Mapping[str, Any]) -> int:
+    limit: int = options["limit"]
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidArgument(f"option limit is {limit}; it is 1 to {MAX_LIMIT}")
+    return limit
+
+
+def _cursor(text: str) -> list[Any]:
+    try:
+        place = json.loads(text)
+    except ValueError:
+        place = None
+    if not isinstance(place, list):
+        raise _bad_cursor(text)
+    return place
+
+
+def _later(place: list[Any], after: list[Any]) -> bool:
+    try:
+        return place > after
+    except TypeError as e:
+        raise _bad_cursor(json.dumps(after)) from e
+
+
+def _bad_cursor(text: str) -> InvalidArgument:
+    return InvalidArgument(f"option from: {text[:64]!r} is no cursor of this list")
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return 16 + len(value)
+    if isinstance(value, Mapping):
+        return 16 + sum(_size(k) + _size(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return 16 + sum(_size(v) for v in value)
+    return 16

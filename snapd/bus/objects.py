@@ -1,0 +1,188 @@
+"""Domain, Snapshot and Policy as the contract has them: made for each call, nothing is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from ..inventory import DomainPicture
+from ..model import Policy, Snapshot, SnapshotInfo
+from ..operations import delete_blocker, revert_blocker, support
+from ..policy import PolicyHealth
+from ..store import SlotRow
+from ..wire import paths
+from . import verbs
+from .rooms import Rooms
+from .router import Call
+
+
+class DomainObject:
+    """org.virtsnap.Snapd1.Domain."""
+
+    interfaces: ClassVar[tuple[str, ...]] = ("org.virtsnap.Snapd1.Domain",)
+
+    def __init__(self, rooms: Rooms, picture: DomainPicture) -> None:
+        self._rooms, self._picture, self._info = rooms, picture, picture.info
+        self.path = paths.domain(picture.info.uuid)
+        self.uuid = picture.info.uuid
+        self.name = picture.info.name
+        self.state = picture.info.state.value
+
+    uuid: str
+    name: str
+    state: str
+
+    @property
+    def support(self) -> dict[str, str]:
+        return support(
+            self._info,
+            tuple(self._picture.snapshots.values()),
+            monitor=self._rooms.hypervisor.has_monitor,
+            has_images=self._rooms.hypervisor.has_images,
+        )
+
+    @property
+    def current_snapshot(self) -> str:
+        return paths.snapshot(self.uuid, self._info.current) if self._info.current else paths.NONE
+
+    @property
+    def policies(self) -> list[str]:
+        return self._rooms.health.policies_of(self._info)
+
+    @cached_property
+    def _last(self) -> SlotRow:
+        return self._rooms.health.last_of_domain(self.uuid)
+
+    @property
+    def last_success(self) -> int:
+        return self._last.last_success
+
+    @property
+    def last_error_name(self) -> str:
+        return self._last.error_name
+
+    @property
+    def last_error_message(self) -> str:
+        return self._last.error_message
+
+
+class SnapshotObject:
+    """org.virtsnap.Snapd1.Snapshot."""
+
+    interfaces: ClassVar[tuple[str, ...]] = ("org.virtsnap.Snapd1.Snapshot",)
+
+    def __init__(self, rooms: Rooms, picture: DomainPicture, snapshot: Snapshot) -> None:
+        self._rooms, self._picture, self._snapshot = rooms, picture, snapshot
+        info, record = snapshot.info, snapshot.record
+        self.path = paths.snapshot(snapshot.domain, info.name)
+        self.name, self.description, self.created = info.name, info.description, info.created
+        self.domain = paths.domain(snapshot.domain)
+        self.domain_uuid, self.domain_name = snapshot.domain, snapshot.domain_name
+        self.time_known, self.current = info.time_known, info.current
+        self.kind, self.status = info.kind.value, snapshot.status.value
+        self.state, self.consistency = snapshot.state.value, snapshot.consistency.value
+        self.disks, self.disks_left_out = list(info.disks), list(info.left_out)
+        self.notes = list(record.notes) if record else []
+        self.parent = paths.snapshot(snapshot.domain, info.parent) if info.parent else paths.NONE
+        self.origin, self.policies = snapshot.origin.value, list(snapshot.policies)
+        self.pinned = snapshot.pinned
+        self.pin_reason = (record.pin_reason or "") if record else ""
+        self.pause_milliseconds = record.pause_ms if record else -1
+
+    name: str
+    description: str
+    domain: str
+    domain_uuid: str
+    domain_name: str
+    created: int
+    time_known: bool
+    state: str
+    status: str
+    kind: str
+    consistency: str
+    disks: list[str]
+    disks_left_out: list[str]
+    notes: list[str]
+    parent: str
+    current: bool
+    origin: str
+    policies: list[str]
+    pinned: bool
+    pin_reason: str
+    pause_milliseconds: int
+
+    @property
+    def _tree(self) -> tuple[SnapshotInfo, ...]:
+        return tuple(self._picture.snapshots.values())
+
+    @property
+    def revert_blocker(self) -> str:
+        return revert_blocker(
+            self._picture.info,
+            self._snapshot.info,
+            self._tree,
+            has_images=self._rooms.hypervisor.has_images,
+        )
+
+    @property
+    def delete_blocker(self) -> str:
+        return delete_blocker(
+            self._snapshot.info, self._tree, has_images=self._rooms.hypervisor.has_images
+        )
+
+    async def revert(self, call: Call, options: dict[str, Any]) -> str:
+        return await verbs.revert(self._rooms, call, self.domain_uuid, self.name, options)
+
+    async def delete(self, call: Call, options: dict[str, Any]) -> str:
+        return await verbs.delete(self._rooms, call, self.domain_uuid, self.name, options)
+
+    def details(self, method: str, _arguments: Mapping[str, Any]) -> dict[str, str]:
+        return verbs.snapshot_details(method, self._picture.info, self._snapshot.info)
+
+
+class PolicyObject:
+    """org.virtsnap.Snapd1.Policy."""
+
+    interfaces: ClassVar[tuple[str, ...]] = ("org.virtsnap.Snapd1.Policy",)
+
+    def __init__(self, rooms: Rooms, policy: Policy) -> None:
+        self._rooms, self._policy = rooms, policy
+        self.path = paths.policy(policy.name)
+        self.name, self.source, self.revision = policy.name, policy.source, policy.revision
+        self.definition = dict(policy.definition)
+        self.holds = []
+
+    name: str
+    source: str
+    revision: str
+    definition: dict[str, object]
+    holds: list[dict[str, object]]
+
+    @cached_property
+    def _health(self) -> PolicyHealth:
+        return self._rooms.health.of_policy(self._policy)
+
+    @property
+    def next_run(self) -> int:
+        return self._health.next_run
+
+    @property
+    def last_run(self) -> int:
+        return self._health.last_run
+
+    @property
+    def last_success(self) -> int:
+        return self._health.last_success
+
+    @property
+    def last_error_name(self) -> str:
+        return self._health.error_name
+
+    @property
+    def last_error_message(self) -> str:
+        return self._health.error_message
+
+    @property
+    def health(self) -> str:
+        return self._health.health

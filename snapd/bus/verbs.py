@@ -1,0 +1,75 @@
+"""The verbs as methods take them, for the Manager and the Snapshot object alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import InvalidArgument
+from ..model import DomainInfo, Origin, SnapshotInfo
+from ..operations import Asker, RevertWish, Wish, identity
+from ..wire import paths
+from .rooms import Rooms
+from .router import Call
+
+MAX_DESCRIPTION = 4096
+MAX_REQUEST = 64
+
+
+async def asker(call: Call, options: dict[str, Any]) -> Asker:
+    """Who calls, and his J options. Raises InvalidArgument."""
+    request: str = options["request"]
+    if len(request.encode("utf-8", "surrogatepass")) > MAX_REQUEST:
+        raise InvalidArgument(f"option request has more than {MAX_REQUEST} bytes")
+    return Asker(await call.uid(), options["max_wait"], request)
+
+
+async def create(rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]) -> str:
+    await rooms.inventory.ready("cannot make a snapshot")
+    info = rooms.inventory.find(domain).info
+    description: str = options["description"]
+    size = len(description.encode("utf-8", "surrogatepass"))
+    if size > MAX_DESCRIPTION:
+        raise InvalidArgument(f"the description has {size} bytes, at most {MAX_DESCRIPTION}")
+    if any(ord(c) < 32 and c not in "\n\t" for c in description):
+        raise InvalidArgument("the description has control characters, which XML cannot hold")
+    wish = Wish(
+        name=name,
+        stem="trial" if options["trial"] else "manual",
+        description=description,
+        kind=options["kind"],
+        disks=tuple(options["disks"]),
+        memory=options["memory"],
+        quiesce=options["quiesce"],
+        max_pause=options["max_pause"],
+        origin=Origin.TRIAL if options["trial"] else Origin.MANUAL,
+    )
+    job = await rooms.operations.create(info, wish, await asker(call, options))
+    return paths.job(job.id)
+
+
+async def revert(rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]) -> str:
+    await rooms.inventory.ready("cannot revert")
+    picture, info = rooms.inventory.find_snapshot(domain, name)
+    key = identity(picture.info, info, options["created"])
+    wish = RevertWish(key, options["after"], options["safety_snapshot"])
+    job = await rooms.operations.revert(picture.info, wish, await asker(call, options))
+    return paths.job(job.id)
+
+
+async def delete(rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]) -> str:
+    await rooms.inventory.ready("cannot delete a snapshot")
+    picture, info = rooms.inventory.find_snapshot(domain, name)
+    key = identity(picture.info, info, options["created"])
+    job = await rooms.operations.delete(picture.info, key, await asker(call, options))
+    return paths.job(job.id)
+
+
+def domain_details(verb: str, info: DomainInfo) -> dict[str, str]:
+    """What an act on a domain is about, for whoever has to allow it."""
+    return {"verb": verb, "domain": info.name, "uuid": info.uuid}
+
+
+def snapshot_details(verb: str, info: DomainInfo, snapshot: SnapshotInfo) -> dict[str, str]:
+    """What an act on a snapshot is about; its time with it, since names can be used again."""
+    about = {"snapshot": snapshot.name, "created": str(snapshot.created)}
+    return {**domain_details(verb, info), **about}

@@ -1,0 +1,193 @@
+"""dbus_next's connection without its faults (0.2.3; never fixed upstream).
+
+It takes EAGAIN for the end, so some 280 messages in a burst lose the bus; it spins for ever when
+the bus hangs up before Hello; it reads for as long as there is something to read; it leaks its
+socket. Here: a writer that waits, a bound on what it holds, a reader that yields.
+"""
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.message import Message
+
+MAX_QUEUED = 128 * 2**20
+"""Bytes that wait for the bus to read them; beyond it the bus is taken for dead."""
+MESSAGES_AT_ONCE = 64
+SYSTEM_SOCKET = "unix:path=/var/run/dbus/system_bus_socket"
+
+Deliver = Callable[[Message, int], None]
+
+
+class Writer:
+    """Sends in order, when the socket takes it, and holds at most MAX_QUEUED bytes."""
+
+    def __init__(self, bus: Connection) -> None:
+        self._bus = bus
+        self._queue: deque[memoryview] = deque()
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self.queued = 0
+
+    def push(self, data: bytes) -> None:
+        """Send the bytes, now or when the bus reads. Past the bound the connection is ended."""
+        if self._bus.lost:
+            return
+        self._queue.append(memoryview(data))
+        self.queued += len(data)
+        if self.queued > MAX_QUEUED:
+            self._bus.lose(ConnectionError(f"the bus has not read {self.queued} bytes of ours"))
+        elif len(self._queue) == 1:
+            self._write()
+            if self._queue and not self._bus.lost:
+                self._bus.loop.add_writer(self._bus.fd, self._write)
+
+    async def below(self, size: int) -> None:
+        """Wait until at most `size` bytes are queued, or the connection is lost."""
+        if self.queued > size and not self._bus.lost:
+            waiter = self._bus.loop.create_future()
+            self._waiters.append((size, waiter))
+            await waiter
+
+    def wake_all(self) -> None:
+        """The connection is lost: there is nothing to wait for any more."""
+        self._queue.clear()
+        self.queued = 0
+        self._wake()
+
+    def schedule_write(self, msg: Message | None = None, _future: Any = None) -> None:
+        """dbus_next's own name for push(); it calls it once, after Hello, with nothing."""
+        if msg is not None:
+            self.push(bytes(msg._marshall(False)))
+
+    def _write(self) -> None:
+        try:
+            while self._queue:
+                data = self._queue[0]
+                sent = self._bus.socket.send(data)
+                self.queued -= sent
+                if sent < len(data):
+                    self._queue[0] = data[sent:]
+                else:
+                    self._queue.popleft()
+        except BlockingIOError:
+            pass  # the socket is full: the loop calls again when it isn't
+        except OSError as error:
+            self._bus.lose(error)
+            return
+        if not self._queue:
+            self._bus.loop.remove_writer(self._bus.fd)
+        self._wake()
+
+    def _wake(self) -> None:
+        ready = [waiter for size, waiter in self._waiters if self.queued <= size]
+        self._waiters = [(size, waiter) for size, waiter in self._waiters if self.queued > size]
+        for waiter in ready:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Connection(MessageBus):
+    """One connection. deliver: called with every message after Hello and its size in bytes."""
+
+    def __init__(self, address: str, deliver: Deliver) -> None:
+        super().__init__(bus_address=address, negotiate_unix_fd=False)
+        self._deliver = deliver
+        self._reading = False
+        self.writer = Writer(self)
+        self._writer = self.writer  # type: ignore[assignment]
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    @property
+    def fd(self) -> int:
+        return self._fd
+
+    @property
+    def socket(self) -> Any:
+        return self._sock
+
+    @property
+    def lost(self) -> bool:
+        return self._disconnected
+
+    @property
+    def gone(self) -> asyncio.Future[None]:
+        """Done when the connection has ended; its exception says why, None = we closed it."""
+        return self._disconnect_future
+
+    def lose(self, error: BaseException) -> None:
+        """End the connection because of an error."""
+        self._finalize(error)
+
+    def shut(self) -> None:
+        """Give the socket back, which dbus_next leaves to the garbage collector."""
+        self._user_disconnect = True
+        self._finalize(None)
+        self._stream.close()
+        self._sock.close()
+
+    def _finalize(self, err: BaseException | None = None) -> None:
+        if self._disconnected:
+            return
+        super()._finalize(err)
+        self.writer.wake_all()
+
+    def _setup_socket(self) -> None:
+        try:
+            super()._setup_socket()
+        except BaseException:
+            if hasattr(self, "_sock"):
+                self._stream.close()
+                self._sock.close()
+            raise
+
+    async def _auth_readline(self) -> str:
+        line = b""
+        while not line.endswith(b"\r\n"):
+            data = await self._loop.sock_recv(self._sock, 2)
+            if not data:
+                raise EOFError("the bus hung up during authentication")
+            line += data
+        return line[:-2].decode()
+
+    def _message_reader(self) -> None:
+        if self._disconnected or self._reading:
+            return
+        try:
+            for _ in range(MESSAGES_AT_ONCE):
+                if not self._unmarshaller.unmarshall():
+                    return
+                message, size = self._unmarshaller.message, len(self._unmarshaller.buf)
+                self._unmarshaller = self._create_unmarshaller()
+                if message.reply_serial in self._method_return_handlers:
+                    self._on_message(message)
+                else:
+                    self._deliver(message, size)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream is lost
+            self._finalize(error)
+            return
+        # The rest may be in the stream's buffer, where the selector doesn't see it.
+        self._reading = True
+        self._loop.call_soon(self._continue_reading)
+
+    def _continue_reading(self) -> None:
+        self._reading = False
+        self._message_reader()
+
+
+def addresses(address: str) -> list[str]:
+    """The addresses to try, in order, for "system", "session" or a list of addresses."""
+    if address == "system":
+        address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or SYSTEM_SOCKET
+    elif address == "session":
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
+        address = os.environ.get("DBUS_SESSION_BUS_ADDRESS") or f"unix:path={runtime}/bus"
+    return [one for one in address.split(";") if one]
