@@ -35,6 +35,10 @@ SYSTEM = {
     "max_replies_per_connection": 128,
 }
 
+# session.conf's: peers may send each other replies that nobody asked for; system.conf's: not
+OPEN = '<allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>'
+GUARDED = '<allow send_destination="*"/><allow receive_sender="*"/>'
+
 CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -42,8 +46,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
   <listen>unix:path={socket}</listen>
   <auth>EXTERNAL</auth>
   <policy context="default">
-    <allow send_destination="*"/>
-    <allow receive_sender="*"/>
+    {policy}
     <allow own="*"/>
   </policy>
   {limits}
@@ -69,7 +72,9 @@ def private_bus(system_limits: bool = False) -> Iterator[PrivateBus]:
     with tempfile.TemporaryDirectory(prefix="virtsnapd-bus-") as folder:
         config = Path(folder, "bus.conf")
         lines = (f'<limit name="{name}">{value}</limit>' for name, value in limits.items())
-        config.write_text(CONFIG.format(socket=f"{folder}/bus", limits="\n  ".join(lines)))
+        policy = GUARDED if system_limits else OPEN
+        parts = {"socket": f"{folder}/bus", "policy": policy, "limits": "\n  ".join(lines)}
+        config.write_text(CONFIG.format(**parts))
         command = ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address=1"]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -19,7 +19,7 @@ from dbus_next.message import Message
 
 MAX_QUEUED = 128 * 2**20
 """Bytes that wait for the bus to read them; beyond it the bus is taken for dead."""
-MESSAGES_AT_ONCE = 64
+MESSAGES_AT_ONCE = 32
 SYSTEM_SOCKET = "unix:path=/var/run/dbus/system_bus_socket"
 
 Deliver = Callable[[Message, int], None]
