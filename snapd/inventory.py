@@ -8,6 +8,7 @@ domain that doesn't answer stays as it was and stands in `incomplete`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import unicodedata
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 from .errors import InvalidArgument, NoSuchDomain, NoSuchSnapshot, SnapdError, Unavailable
 from .hypervisor import DomainEvent, Hypervisor
-from .model import DomainInfo, SnapshotInfo, State
+from .model import DomainInfo, SnapshotInfo
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 60.0
@@ -63,6 +64,7 @@ class Inventory:
         self.hypervisor = hypervisor
         self.domains: dict[str, DomainPicture] = {}
         self.loading = True
+        self.unread: dict[str, str] = {}
         self.checked = 0
         self.versions = ("", "")
         self._hold = hold
@@ -91,15 +93,28 @@ class Inventory:
 
     # --- answering
 
-    async def ready(self, what: str) -> None:
-        """Wait up to 10 s for the first full read; raises Unavailable."""
+    async def settled(self) -> None:
+        """Wait up to 10 s for the first full read, where one is under way."""
         if self.connected and self.loading:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._loaded.wait(), LOADING_WAIT)
-            except TimeoutError as e:
-                raise Unavailable(f"{what}: VMs are still being read, try again soon") from e
+
+    async def ready(self, what: str) -> None:
+        """Wait as settled(); raises Unavailable where that didn't help."""
+        await self.settled()
         if not self.connected:
             raise Unavailable(f"{what}: no connection to libvirt at {self.hypervisor.uri}")
+        if self.loading:
+            raise Unavailable(f"{what}: VMs are still being read, try again soon")
+
+    def incomplete(self) -> dict[str, tuple[str, SnapdError]]:
+        """UUID -> (name, why) of domains whose picture is old or not there yet."""
+        waiting = Unavailable("not read yet")
+        found: dict[str, tuple[str, SnapdError]] = {u: (n, waiting) for u, n in self.unread.items()}
+        for uuid, picture in self.domains.items():
+            if picture.error:
+                found[uuid] = (picture.info.name, picture.error)
+        return found
 
     def find(self, domain: str) -> DomainPicture:
         """A domain by UUID, else by name. Raises NoSuchDomain."""
@@ -153,12 +168,14 @@ class Inventory:
     def _replace(self, uuid: str, picture: DomainPicture) -> None:
         before = self.domains.get(uuid)
         self.domains[uuid] = picture
+        self.unread.pop(uuid, None)
         if before and before.info == picture.info and before.snapshots == picture.snapshots:
             return
         self._tell(Change(uuid, before, picture, before.checked if before else 0))
 
     def _gone(self, uuid: str) -> None:
         before = self.domains.pop(uuid, None)
+        self.unread.pop(uuid, None)
         self._locks.pop(uuid, None)
         if before:
             self._tell(Change(uuid, before, None, before.checked))
@@ -172,12 +189,8 @@ class Inventory:
         listed = await self.hypervisor.list_domains()
         for uuid in [u for u in self.domains if u not in listed]:
             self._gone(uuid)
+        self.unread = {uuid: name for uuid, name in listed.items() if uuid not in self.domains}
         await self._refresh_each(uuid for uuid in listed if not self._hold(uuid))
-        for uuid, name in listed.items():
-            if uuid not in self.domains:  # never read: show at least that it is there
-                error = Unavailable(f"VM {name} has not answered yet")
-                info = DomainInfo(uuid, name, State.UNKNOWN)
-                self._replace(uuid, DomainPicture(info, {}, 0, error))
         self.checked = int(self._clock())
 
     async def _refresh_each(self, uuids: Iterable[str]) -> None:

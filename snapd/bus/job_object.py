@@ -81,14 +81,14 @@ class JobObject:
             ]
         return result
 
-    async def wait(self, _call: Call, options: dict[str, Any]) -> dict[str, Any]:
+    async def wait(self, call: Call, options: dict[str, Any]) -> dict[str, Any]:
         timeout = None if options["timeout"] == FOR_EVER else float(options["timeout"])
         job = await self._rooms.jobs.wait(self._job, timeout)
         if job.row.state is not JobState.DONE:
             raise job.error()
         return JobObject(self._rooms, job).result
 
-    async def cancel(self, _call: Call, options: dict[str, Any]) -> None:  # noqa: ARG002
+    async def cancel(self, call: Call, options: dict[str, Any]) -> None:
         self._rooms.jobs.cancel(self._job)
 
 

@@ -9,6 +9,7 @@ from .job import DAEMON, Job, Outcome, Request
 from .jobs import Jobs
 from .operations import Asker, Operations, identity
 from .revert import RevertWish
+from .support import delete_blocker, revert_blocker, support
 
 __all__ = [
     "DAEMON",
@@ -21,5 +22,8 @@ __all__ = [
     "Request",
     "RevertWish",
     "Wish",
+    "delete_blocker",
     "identity",
+    "revert_blocker",
+    "support",
 ]

@@ -38,13 +38,15 @@ class Way(StrEnum):
 class Wish:
     """What to make. name "" = `STEM-TIME`, of `at` (a slot) or of the time of taking.
 
-    memory: auto, yes, no. quiesce: no, try, require. max_pause: seconds.
+    memory: auto, yes, no. quiesce: no, try, require. max_pause: seconds. disks: targets, () = all.
     """
 
     name: str = ""
     stem: str = "manual"
     at: int = 0
     description: str = ""
+    kind: str = "auto"
+    disks: tuple[str, ...] = ()
     memory: str = "auto"
     quiesce: str = "try"
     max_pause: int = 60
@@ -68,6 +70,7 @@ def decide(facts: DomainFacts, wish: Wish, estimate: int, *, monitor: bool) -> P
     estimate: milliseconds that the guest would stand still for its RAM.
     """
     info = facts.info
+    _refuse_kind(info, wish)
     if not info.state.active:
         return Plan(Way.LIBVIRT, memory=False)
     too_long = estimate > wish.max_pause * 1000
@@ -93,6 +96,22 @@ def decide(facts: DomainFacts, wish: Wish, estimate: int, *, monitor: bool) -> P
         message = f"the RAM of VM {info.name} is not in the snapshot: {why_not}"
         return _disks_only(info, monitor, (Warned("memory-left-out", info.name, message),))
     return _disks_only(info, monitor, ())
+
+
+def _refuse_kind(info: DomainInfo, wish: Wish) -> None:
+    if wish.kind == "external":
+        raise Unsupported(
+            f"VM {info.name}: this version makes internal snapshots only",
+            reason="external-unsupported",
+            ways=("internal",),
+        )
+    every = {d.target for d in writable(info.disks)}
+    if wish.disks and set(wish.disks) != every:
+        raise Unsupported(
+            f"VM {info.name}: an internal snapshot holds every writable disk "
+            f"({', '.join(sorted(every))}), not only {', '.join(sorted(wish.disks))[:200]}",
+            ways=("all-disks",),
+        )
 
 
 def _disks_only(info: DomainInfo, monitor: bool, warnings: tuple[Warned, ...]) -> Plan:

@@ -1,7 +1,7 @@
 """What runs the plans: policies in force, their slots, retention carried out, health."""
 
 from .engine import Engine, machine_id
-from .health import Health, problem
+from .health import Health, PolicyHealth, problem
 from .policies import Policies
 from .prune import ClockGuard, Pruner, plan, plan_id
 
@@ -10,6 +10,7 @@ __all__ = [
     "Engine",
     "Health",
     "Policies",
+    "PolicyHealth",
     "Pruner",
     "machine_id",
     "plan",

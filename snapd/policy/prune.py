@@ -98,7 +98,9 @@ class ClockGuard:
 
 
 class Pruner:
-    """Carries plans out. held: the plans, by domain, that wait for a person to confirm them."""
+    """Carries plans out. held: the plans, by domain, that wait for a person to confirm them.
+    blocked: why nothing is pruned at all, "" = nothing is in the way.
+    """
 
     def __init__(
         self,
@@ -111,6 +113,7 @@ class Pruner:
         clock: Callable[[], float],
     ) -> None:
         self.held: dict[str, str] = {}
+        self.blocked = ""
         self._operations, self._inventory, self._catalog = operations, inventory, catalog
         self._policies, self._settings = policies, settings
         self._guard, self._clock = guard, clock
@@ -126,7 +129,7 @@ class Pruner:
         """
         job.enter("planning")
         uuid, vm = job.row.domain, job.row.domain_name
-        if distrust := self._guard.distrust():
+        if distrust := self.blocked or self._guard.distrust():
             raise Protected(f"nothing is pruned on VM {vm}: {distrust}")
         picture = await self._inventory.refresh(uuid)
         decisions = self.plan(picture)

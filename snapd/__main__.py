@@ -1,0 +1,93 @@
+"""virtsnapd's command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+from . import __version__, daemon
+from .errors import SnapdError
+from .store import StoreInUse
+from .wire.fault import WireError
+
+EPILOG = """\
+examples:
+  virtsnapd                       the system bus, qemu:///system
+  virtsnapd --session             the session bus, qemu:///session
+  virtsnapd --bus-address unix:path=/tmp/bus --connect test:///default \\
+      --config /tmp/etc --state /tmp/state
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="virtsnapd",
+        description="Take scheduled snapshots of libvirt VMs and offer them on D-Bus.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bus = parser.add_mutually_exclusive_group()
+    bus.add_argument("--system", action="store_true", help="the system bus (the default)")
+    bus.add_argument("--session", action="store_true", help="the session bus")
+    bus.add_argument("--bus-address", metavar="ADDR", help="a bus of that D-Bus address")
+    parser.add_argument("--connect", metavar="URI", help="libvirt's URI")
+    parser.add_argument("--config", metavar="DIR", type=Path, help="virtsnapd.toml, policies.d/")
+    parser.add_argument("--state", metavar="DIR", type=Path, help="the store, the API's policies")
+    parser.add_argument("--version", action="version", version=f"virtsnapd {__version__}")
+    return parser
+
+
+def _place(parser: argparse.ArgumentParser, arguments: list[str]) -> daemon.Place:
+    args = parser.parse_args(arguments)
+    if args.bus_address and not (args.connect and args.config and args.state):
+        parser.error("--bus-address needs --connect, --config and --state")
+    if args.session:
+        # a libvirt that we spawned would have the user's VMs die with us (LIBVIRT.md 9, Session)
+        os.environ.setdefault("LIBVIRT_AUTOSTART", "0")
+        config = _xdg("XDG_CONFIG_HOME", ".config")
+        state = _xdg("XDG_STATE_HOME", ".local/state")
+        bus, uri = "session", "qemu:///session"
+    else:
+        config, state = Path("/etc/virtsnapd"), Path("/var/lib/virtsnapd")
+        bus, uri = args.bus_address or "system", "qemu:///system"
+    return daemon.Place(bus, args.connect, uri, args.config or config, args.state or state)
+
+
+def _xdg(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / default) / "virtsnapd"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the daemon; the exit status is 0 after SIGTERM, 1 after anything else."""
+    place = _place(_parser(), sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
+
+    async def run_and_leave() -> None:
+        code = 1
+        try:
+            await daemon.run(place)
+            code = 0
+        except (WireError, StoreInUse) as e:
+            _say(str(e))
+        except OSError as e:
+            what = Path(e.filename).name if e.filename else place.state.name
+            _say(f"cannot use {what}: {e.strerror}")
+        except SnapdError as e:
+            _say(e.message)
+        except Exception:
+            logging.getLogger(__name__).exception("a fault of virtsnapd")
+        daemon.leave(code)
+
+    asyncio.run(run_and_leave())
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"virtsnapd: {text}\n")
+
+
+if __name__ == "__main__":
+    main()

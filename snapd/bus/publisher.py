@@ -1,0 +1,280 @@
+"""What listeners hear: objects that come, change and go, and the Manager's signals.
+
+What is shown of a domain is compared with what was shown before, once no job of ours is at work
+on it: a snapshot that is still being made is not signalled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..hypervisor import DomainEvent, EventKind
+from ..inventory import Change, DomainPicture
+from ..model import DomainInfo, JobState, Policy, Problem, Snapshot, Status, Verb
+from ..operations import Job
+from ..store import HistoryRow, RunRow
+from ..wire import paths
+from .house import House
+from .objects import DomainObject, SnapshotObject
+from .rooms import Rooms
+from .rows import problem_row, run_row
+from .signals import Signals
+
+log = logging.getLogger(__name__)
+MANAGER = "org.virtsnap.Snapd1.Manager"
+JOB = "org.virtsnap.Snapd1.Job"
+REVIEW_SECONDS = 0.2
+DOMAIN_NAMES = ("Name", "State", "Support", "CurrentSnapshot", "Policies")
+SNAPSHOT_NAMES = (
+    "Description",
+    "DomainName",
+    "State",
+    "Status",
+    "Kind",
+    "Consistency",
+    "Disks",
+    "DisksLeftOut",
+    "Notes",
+    "Parent",
+    "Current",
+    "Origin",
+    "Policies",
+    "Pinned",
+    "PinReason",
+    "PauseMilliseconds",
+)
+
+
+@dataclass
+class _Shown:
+    """What listeners know of a domain."""
+
+    info: DomainInfo
+    snapshots: dict[tuple[str, int], Snapshot] = field(default_factory=dict)
+
+
+class Publisher:
+    """Listens to the rooms and sends. Nothing is kept but what was shown."""
+
+    def __init__(self, rooms: Rooms, house: House, signals: Signals) -> None:
+        self._rooms, self._house, self._signals = rooms, house, signals
+        self._shown: dict[str, _Shown] = {}
+        self._problems: dict[str, Problem] = {}
+        self._reverted: set[str] = set()
+        self._review_due = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        rooms.inventory.on_change(self._on_change)
+        rooms.inventory.on_status(self._on_status)
+        rooms.hypervisor.on_event(self._on_event)
+        rooms.policies.on_change(self._on_policy)
+        rooms.engine.on_run(self._on_run)
+        rooms.jobs.listen(
+            added=lambda job: signals.added(house.job_of(job)),
+            changed=lambda job, names: signals.changed(house.job_of(job), *names),
+            ended=self._on_job_ended,
+            removed=lambda job: signals.removed(house.job_of(job)),
+        )
+
+    # --- domains and snapshots
+
+    def _on_change(self, change: Change) -> None:
+        if not self._rooms.jobs.holds(change.uuid):
+            self._publish(change.uuid, change.since)
+        self._review()
+
+    def _on_event(self, event: DomainEvent) -> None:
+        """The only sign that somebody else's revert has ended (LIBVIRT.md 5)."""
+        reverted = event.kind is EventKind.DEFINED and event.from_snapshot
+        if reverted and not self._rooms.jobs.holds(event.uuid):
+            self._reverted.add(event.uuid)
+
+    def _publish(self, uuid: str, since: int = 0) -> None:
+        picture = self._rooms.inventory.domains.get(uuid)
+        shown = self._shown.get(uuid)
+        if picture is None:
+            if shown:
+                self._gone(uuid, shown)
+            return
+        now = self._snapshots_now(picture)
+        if shown is None:
+            self._shown[uuid] = _Shown(picture.info, now)
+            self._signals.added(DomainObject(self._rooms, picture))
+            for snapshot in now.values():
+                self._signals.added(self._house.snapshot_of(picture, snapshot))
+            return
+        before, self._shown[uuid] = shown, _Shown(picture.info, now)
+        for key in before.snapshots.keys() - now.keys():
+            self._snapshot_gone(before.snapshots[key], since)
+        for key, snapshot in now.items():
+            self._snapshot_here(picture, before.snapshots.get(key), snapshot)
+        if before.info != picture.info or before.snapshots.keys() != now.keys():
+            self._signals.changed(DomainObject(self._rooms, picture), *DOMAIN_NAMES)
+        if uuid in self._reverted and picture.info.current:
+            self._reverted.discard(uuid)
+            current = next((s for s in now.values() if s.info.current), None)
+            if current:
+                self._tell("SnapshotReverted", current, 0)
+
+    def _snapshots_now(self, picture: DomainPicture) -> dict[tuple[str, int], Snapshot]:
+        return {
+            (s.info.name, s.info.created): s
+            for s in self._rooms.catalog.of(picture)
+            if s.status is not Status.CREATING
+        }
+
+    def _snapshot_here(
+        self, picture: DomainPicture, before: Snapshot | None, now: Snapshot
+    ) -> None:
+        obj = self._house.snapshot_of(picture, now)
+        if before is None:
+            self._signals.added(obj)
+            self._tell("SnapshotCreated", now, self._job_of(now, Verb.CREATE))
+        elif before != now:
+            self._signals.changed(obj, *SNAPSHOT_NAMES)
+
+    def _snapshot_gone(self, gone: Snapshot, since: int) -> None:
+        picture = DomainPicture(DomainInfo(gone.domain, gone.domain_name, gone.state))
+        self._signals.removed(SnapshotObject(self._rooms, picture, gone))
+        job = self._job_of(gone, Verb.DELETE)
+        self._tell("SnapshotDeleted", gone, job)
+        if self._rooms.store.record(gone.key) is not None:
+            self._keep(self._removed_outside(gone, since))
+
+    async def _removed_outside(self, gone: Snapshot, since: int) -> None:
+        """Our record stays true: another tool removed it between two times."""
+        row = HistoryRow(
+            time=int(self._rooms.clock()),
+            not_before=since,
+            verb=Verb.DELETE.value,
+            domain=gone.domain,
+            domain_name=gone.domain_name,
+            snapshot=gone.info.name,
+            created=gone.info.created,
+            reason="removed outside of virtsnapd",
+            result="done",
+        )
+        await self._rooms.store.add_history(row)
+        await self._rooms.store.forget_record(gone.key)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("what another tool did could not be noted: %s", error)
+
+    def _gone(self, uuid: str, shown: _Shown) -> None:
+        del self._shown[uuid]
+        picture = DomainPicture(shown.info)
+        for snapshot in shown.snapshots.values():
+            self._signals.removed(SnapshotObject(self._rooms, picture, snapshot))
+        self._signals.removed(DomainObject(self._rooms, picture))
+
+    def _tell(self, signal: str, snapshot: Snapshot, job: int) -> None:
+        detail = {
+            "Name": snapshot.info.name,
+            "DomainName": snapshot.domain_name,
+            "Origin": snapshot.origin.value,
+            "Created": snapshot.info.created,
+            "Job": paths.job(job) if job else paths.NONE,
+        }
+        path = paths.snapshot(snapshot.domain, snapshot.info.name)
+        self._signals.signal(paths.ROOT, MANAGER, signal, snapshot.domain, path, detail)
+
+    def _job_of(self, snapshot: Snapshot, verb: Verb) -> int:
+        """The newest job of ours that did this to the snapshot; 0 = somebody else did."""
+        for job in reversed(self._rooms.jobs.all.values()):
+            row = job.row
+            same = (row.domain, row.snapshot) == (snapshot.domain, snapshot.info.name)
+            if same and row.verb is verb and row.state is JobState.DONE:
+                return job.id
+        return 0
+
+    # --- jobs, policies, problems
+
+    def _on_job_ended(self, job: Job) -> None:
+        row = job.row
+        if row.domain:
+            self._publish(row.domain)
+        if row.verb is Verb.REVERT and row.state is JobState.DONE:
+            self._revert_done(job)
+        obj = self._house.job_of(job)
+        values = (obj.state, obj.error_name, obj.error_message, obj.error_detail)
+        self._signals.signal(obj.path, JOB, "Completed", *values)
+        self._review()
+
+    def _revert_done(self, job: Job) -> None:
+        self._reverted.discard(job.row.domain)
+        shown = self._shown.get(job.row.domain)
+        target = (job.row.snapshot, job.row.created)
+        if shown and target in shown.snapshots:
+            self._tell("SnapshotReverted", shown.snapshots[target], job.id)
+
+    def _on_policy(self, name: str, old: Policy | None, new: Policy | None) -> None:
+        if new is None and old is not None:
+            self._signals.removed(_Named(paths.policy(name), self._policy_interfaces))
+        elif (obj := self._house.policy(name)) is not None:
+            if old is None:
+                self._signals.added(obj)
+            else:
+                names = ("Source", "Revision", "Definition", "NextRun", "Health")
+                self._signals.changed(obj, *names)
+        for picture in self._rooms.inventory.domains.values():
+            self._signals.changed(DomainObject(self._rooms, picture), "Policies")
+        self._review()
+
+    _policy_interfaces = ("org.virtsnap.Snapd1.Policy",)
+
+    def _on_run(self, run: RunRow) -> None:
+        values = (run.domain, run.policy, run_row(run))
+        self._signals.signal(paths.ROOT, MANAGER, "PolicyRunFinished", *values)
+        if policy := self._house.policy(run.policy):
+            names = ("NextRun", "LastRun", "LastSuccess", "LastErrorName", "LastErrorMessage")
+            self._signals.changed(policy, *names, "Health")
+        if domain := self._house.domain(run.domain):
+            self._signals.changed(domain, "LastSuccess", "LastErrorName", "LastErrorMessage")
+        self._review()
+
+    def _on_status(self) -> None:
+        names = ("Connected", "Loading", "LibvirtVersion", "HypervisorVersion")
+        self._signals.changed(self._house.manager, *names)
+        self._review()
+
+    def _review(self) -> None:
+        """Compare the problems with those that were told, soon: one look for many changes."""
+        if not self._review_due:
+            self._review_due = True
+            asyncio.get_running_loop().call_later(REVIEW_SECONDS, self._compare_problems)
+
+    def _compare_problems(self) -> None:
+        self._review_due = False
+        now = {p.id: p for p in self._rooms.health.problems()}
+        before, self._problems = self._problems, now
+        for signal, problem in _differences(before, now):
+            values = (problem.domain, problem.id, problem_row(problem))
+            self._signals.signal(paths.ROOT, MANAGER, signal, *values)
+        self._signals.changed(self._house.manager, "Health", "NextRun")
+
+
+def _differences(
+    before: dict[str, Problem], now: dict[str, Problem]
+) -> Iterator[tuple[str, Problem]]:
+    for key in now.keys() - before.keys():
+        yield "ProblemRaised", now[key]
+    for key in before.keys() - now.keys():
+        yield "ProblemCleared", before[key]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An object that is gone: its path and what it had served."""
+
+    path: str
+    interfaces: tuple[str, ...]

@@ -1,0 +1,222 @@
+"""Builds the rooms, connects them, runs until SIGTERM or until something vital is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .bus import contract
+from .bus.authority import root_only, same_user
+from .bus.house import House
+from .bus.job_object import JobObject
+from .bus.manager import Manager
+from .bus.objects import DomainObject, PolicyObject, SnapshotObject
+from .bus.publisher import Publisher
+from .bus.rooms import Rooms
+from .bus.router import Router
+from .bus.signals import Signals
+from .bus.tree import Tree
+from .errors import InvalidArgument
+from .hypervisor.libvirt_driver import LibvirtHypervisor
+from .inventory import Inventory
+from .model import Problem
+from .operations import Catalog, Jobs, Operations
+from .policy import ClockGuard, Engine, Health, Policies, Pruner, machine_id, problem
+from .service import Notifier
+from .settings import Settings, load_daemon
+from .store import Store, StoreBroken, asides, set_aside
+from .wire.paths import NAME
+from .wire.transport import Transport
+
+log = logging.getLogger(__name__)
+STOP_SECONDS = 20.0
+OBJECTS = (Manager, DomainObject, SnapshotObject, PolicyObject, JobObject)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the daemon lives. bus: `system`, `session` or an address; uri None = by settings, else
+    default_uri; config: the admin's folder; state: ours."""
+
+    bus: str
+    uri: str | None
+    default_uri: str
+    config: Path
+    state: Path
+
+
+async def run(place: Place) -> None:
+    """Run the daemon. Raises StoreInUse, WireError (bus gone, name taken), OSError."""
+    interfaces = contract.load()
+    interfaces.verify(OBJECTS)
+    notifier = Notifier()
+    settings, found = await _settings(place)
+    store, lost = await _store(place.state)
+    try:
+        rooms = await _rooms(place, settings, store, [*found, *lost])
+        await _serve(place, rooms, interfaces, notifier)
+    finally:
+        await store.close()
+
+
+async def _settings(place: Place) -> tuple[Settings, list[Problem]]:
+    """A broken file is replaced by defaults and said; nothing is pruned then."""
+    try:
+        return await asyncio.to_thread(load_daemon, place.config / "virtsnapd.toml"), []
+    except InvalidArgument as e:
+        log.error("%s; the defaults are used, nothing is pruned", e.message)
+        why = f"{e.message}; the defaults are used and nothing is pruned until it is mended"
+        return Settings(), [problem("settings-file", why, "critical", ways=("fix-file", "restart"))]
+
+
+async def _store(state: Path) -> tuple[Store, list[Problem]]:
+    """A broken store is set aside and a new one begun; nothing is pruned then."""
+    try:
+        store = await Store.open(state)
+    except StoreBroken as e:
+        aside = await asyncio.to_thread(set_aside, state, f"{time.time():.0f}")
+        log.error("%s; it is kept as %s, and a new one is begun", e.message, aside.name)
+        store = await Store.open(state)
+    return store, [
+        problem(
+            "store-lost",
+            f"an unusable store was set aside as {path.name}: the snapshots that it knew count as "
+            "foreign, and nothing is pruned; adopt them or restore it, then remove that file",
+            "critical",
+            key=path.name,
+            ways=("adopt", "remove-file"),
+        )
+        for path in await asyncio.to_thread(asides, state)
+    ]
+
+
+async def _rooms(place: Place, settings: Settings, store: Store, standing: list[Problem]) -> Rooms:
+    uri = place.uri or settings.uri or place.default_uri
+    hypervisor = LibvirtHypervisor(uri, monitor=settings.monitor)
+    jobs = Jobs(store, settings.parallel)
+    inventory = Inventory(hypervisor, jobs.holds)
+    operations = Operations(hypervisor, inventory, store, jobs)
+    catalog = Catalog(inventory, store, jobs)
+    policies = Policies(place.config / "policies.d", place.state / "policies.d")
+    guard = ClockGuard(last=int(await store.fact("clock") or 0))
+    pruner = Pruner(
+        operations, inventory, catalog, lambda: policies.in_force, settings, guard, time.time
+    )
+    pruner.blocked = standing[0].message if standing else ""
+    host = await asyncio.to_thread(machine_id)
+    engine = Engine(policies, operations, inventory, store, pruner, guard, host=host)
+    health = Health(inventory, policies, engine, pruner, jobs)
+    health.standing = standing
+    await engine.load()
+    await policies.load()
+    await store.trim(int(time.time()))
+    return Rooms(
+        hypervisor=hypervisor,
+        inventory=inventory,
+        store=store,
+        jobs=jobs,
+        operations=operations,
+        catalog=catalog,
+        policies=policies,
+        engine=engine,
+        pruner=pruner,
+        health=health,
+        settings=settings,
+        config=place.config,
+    )
+
+
+async def _serve(
+    place: Place, rooms: Rooms, interfaces: contract.Contract, notifier: Notifier
+) -> None:
+    """Own the name, say READY, work until stopped, and leave in order."""
+    bus = await Transport.connect(place.bus)
+    signals = Signals(bus, interfaces)
+    house = House(rooms, interfaces)
+    authorize = root_only if place.bus == "system" else same_user
+    router = Router(bus, interfaces, signals, Tree(house), authorize)
+    Publisher(rooms, house, signals)
+    try:
+        await rooms.jobs.load()
+        await bus.request_name(NAME)
+        notifier.ready(f"reading VMs at {rooms.hypervisor.uri}")
+        log.info("owns %s on the %s bus", NAME, place.bus)
+        with _hangup(rooms.policies):
+            await _work(rooms, bus, notifier)
+    finally:
+        notifier.stopping()
+        await rooms.jobs.stop(STOP_SECONDS)
+        await router.close()
+        await bus.close()
+        await rooms.hypervisor.close()  # type: ignore[attr-defined]
+
+
+async def _work(rooms: Rooms, bus: Transport, notifier: Notifier) -> None:
+    """Until SIGTERM or SIGINT; a vital task that ends takes the daemon along."""
+    hypervisor = rooms.hypervisor
+    assert isinstance(hypervisor, LibvirtHypervisor)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    vital = [
+        asyncio.create_task(work, name=name)
+        for name, work in (
+            ("stop", stop.wait()),
+            ("bus", bus.wait_disconnected()),
+            ("libvirt", hypervisor.keep()),
+            ("inventory", rooms.inventory.run()),
+            ("policies", rooms.engine.run()),
+            ("watchdog", notifier.watch(hypervisor.alive, lambda: _status(rooms))),
+        )
+    ]
+    try:
+        done, _ = await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            log.info("leaving: %s", task.get_name())
+            task.result()
+    finally:
+        rooms.jobs.stopping = True
+        for task in vital:
+            task.cancel()
+        await asyncio.gather(*vital, return_exceptions=True)
+
+
+def _status(rooms: Rooms) -> str:
+    inventory = rooms.inventory
+    if not inventory.connected:
+        return f"no connection to libvirt at {rooms.hypervisor.uri}"
+    at_work = sum(not job.ended.is_set() for job in rooms.jobs.all.values())
+    vms, policies = len(inventory.domains), len(rooms.policies.in_force)
+    return f"{vms} VMs, {policies} policies, {at_work} jobs, health {rooms.health.overall()}"
+
+
+@contextlib.contextmanager
+def _hangup(policies: Policies) -> Iterator[None]:
+    """SIGHUP reads the policy files again."""
+    tasks: set[asyncio.Task[object]] = set()
+
+    def again() -> None:
+        task: asyncio.Task[object] = asyncio.create_task(policies.load())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, again)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def leave(code: int) -> None:
+    """End the process now: a thread may wait in a libvirt call that libvirt will finish anyway."""
+    logging.shutdown()
+    os._exit(code)
