@@ -155,13 +155,12 @@ async def _serve(
         await rooms.jobs.stop(STOP_SECONDS)
         await router.close()
         await bus.close()
-        await rooms.hypervisor.close()  # type: ignore[attr-defined]
+        await _libvirt(rooms).close()
 
 
 async def _work(rooms: Rooms, bus: Transport, notifier: Notifier) -> None:
     """Until SIGTERM or SIGINT; a vital task that ends takes the daemon along."""
-    hypervisor = rooms.hypervisor
-    assert isinstance(hypervisor, LibvirtHypervisor)
+    hypervisor = _libvirt(rooms)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -187,6 +186,12 @@ async def _work(rooms: Rooms, bus: Transport, notifier: Notifier) -> None:
         for task in vital:
             task.cancel()
         await asyncio.gather(*vital, return_exceptions=True)
+
+
+def _libvirt(rooms: Rooms) -> LibvirtHypervisor:
+    """The hypervisor as we built it; the other rooms know its Protocol only."""
+    assert isinstance(rooms.hypervisor, LibvirtHypervisor)
+    return rooms.hypervisor
 
 
 def _status(rooms: Rooms) -> str:

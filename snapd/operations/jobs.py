@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..errors import (
     Busy,
@@ -27,13 +27,13 @@ from ..errors import (
 from ..model import JobState, Verb
 from ..store import HistoryRow, JobRow, Store
 from .job import Interrupted, Job, Outcome, Request, Undone, Work, detail_of
+from .turns import Turns
 
 log = logging.getLogger(__name__)
 
 QUEUE_LENGTH = 16
 LINGER_SECONDS = 600
 LINGER_COUNT = 1000
-PATIENCE_SECONDS = 60.0
 SETTLE_RETRY = (1.0, 30.0)
 
 
@@ -55,8 +55,7 @@ class Jobs:
         self.all: dict[int, Job] = {}
         self.judge: Work | None = None
         self._clock = clock
-        self._slots = asyncio.Semaphore(parallel)
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._turns = Turns(parallel)
         self._queued: dict[str, list[Job]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._on_added: list[Callable[[Job], None]] = []
@@ -88,8 +87,7 @@ class Jobs:
 
     def holds(self, domain: str) -> bool:
         """Whether a job of ours is at work on the domain."""
-        lock = self._locks.get(domain)
-        return lock is not None and lock.locked()
+        return self._turns.taken(domain)
 
     def holder(self, domain: str) -> Job | None:
         """The job that is at work on the domain."""
@@ -205,10 +203,10 @@ class Jobs:
     # --- running
 
     async def _run(self, job: Job, request: Request, work: Work) -> None:
-        lock = self._locks.setdefault(job.row.domain, asyncio.Lock()) if job.row.domain else None
         try:
             async with contextlib.AsyncExitStack() as held:
-                await self._turn(job, lock, request.max_wait, held)
+                if job.row.domain:  # a run waits for nobody: its domains' jobs do
+                    await self._turn(job, request.max_wait, held)
                 job.row = replace(job.row, state=JobState.RUNNING, started=self._now())
                 await self.store.update_job(job.row)
                 self.changed(job, "State", "Started", "Cancellable")
@@ -221,29 +219,11 @@ class Jobs:
             what = "the daemon is stopping" if self.stopping else "it had not begun"
             await self._end(job, JobState.CANCELLED, error=Cancelled(f"cancelled: {what}"))
 
-    async def _turn(
-        self,
-        job: Job,
-        lock: asyncio.Lock | None,
-        max_wait: float,
-        held: contextlib.AsyncExitStack,
-    ) -> None:
-        """Wait for the domain, then for room among the domains at work. Raises Busy."""
-        if lock is None:  # a run: its domains' jobs wait for themselves
-            return
+    async def _turn(self, job: Job, max_wait: float, held: contextlib.AsyncExitStack) -> None:
         try:
-            if max_wait <= 0 and (lock.locked() or self._slots.locked()):
-                raise TimeoutError
-            async with asyncio.timeout(max_wait if max_wait > 0 else 1):
-                await held.enter_async_context(lock)
-                await self._slots.acquire()
+            await self._turns.take(job.row.domain, max_wait, held)
         except TimeoutError as e:
             raise self._busy(job, max_wait) from e
-        once = _Once(self._slots.release)
-        held.callback(once.call)
-        # A stuck VM delays nobody else: past this it no longer counts among those at work.
-        timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, once.call)
-        held.callback(timer.cancel)
 
     def _busy(self, job: Job, waited: float) -> Busy:
         other = self.holder(job.row.domain)
@@ -408,16 +388,3 @@ class Jobs:
 
     def _now(self) -> int:
         return int(self._clock())
-
-
-@dataclass
-class _Once:
-    """Calls back once, however often it is asked to."""
-
-    action: Callable[[], None]
-    done: bool = False
-
-    def call(self) -> None:
-        if not self.done:
-            self.done = True
-            self.action()
