@@ -369,7 +369,7 @@ class Jobs:
 
     async def _take_up(self, job: Job) -> None:
         job.row = replace(job.row, state=JobState.UNKNOWN)
-        async with self._locks.setdefault(job.row.domain, asyncio.Lock()):
+        async with self._turns.of(job.row.domain):
             what = f"{job.row.verb} of VM {job.row.domain_name}: the daemon ended in the middle"
             await self._settle(job, OutcomeUnknown(f"{what}; nothing had been done"))
 
