@@ -21,7 +21,6 @@ _STATES = {
     libvirt.VIR_DOMAIN_CRASHED: State.CRASHED,
     libvirt.VIR_DOMAIN_PMSUSPENDED: State.SUSPENDED,
 }
-_NO_BACKUP = 108  # VIR_ERR_NO_DOMAIN_BACKUP
 JOB_GRACE = 1.0
 
 
@@ -78,7 +77,7 @@ def holder(
     """
     if not dom.isActive():
         return ""
-    with _gone_meanwhile(_NO_BACKUP, libvirt.VIR_ERR_NO_SUPPORT):
+    with _gone_meanwhile(libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_NO_SUPPORT):
         dom.backupGetXMLDesc(0)
         return "backup"
     deadline = time.monotonic() + JOB_GRACE
