@@ -102,6 +102,7 @@ async def _rooms(place: Place, settings: Settings, store: Store, standing: list[
     hypervisor = LibvirtHypervisor(uri, monitor=settings.monitor)
     jobs = Jobs(store, settings.parallel)
     inventory = Inventory(hypervisor, jobs.holds)
+    jobs.listen(ended=lambda job: inventory.let_go(job.row.domain))
     operations = Operations(hypervisor, inventory, store, jobs)
     catalog = Catalog(inventory, store, jobs)
     policies = Policies(place.config / "policies.d", place.state / "policies.d")

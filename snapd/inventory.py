@@ -52,7 +52,7 @@ class Inventory:
     """The picture, and who is told when it changes.
 
     clock: seconds UTC. hold(uuid): True while a job of ours is at work on the domain; events then
-    trigger nothing, since the job lists it again itself when it is done.
+    trigger nothing, since the job lists it again itself, until let_go() when it is done.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Inventory:
         self._clock = clock
         self._loaded = asyncio.Event()
         self._wanted: dict[str, None] = {}
+        self._missed: set[str] = set()
         self._wake = asyncio.Event()
         self._listeners: list[Callable[[Change], None]] = []
         self._status: list[Callable[[], None]] = []
@@ -208,8 +209,16 @@ class Inventory:
     # --- what makes us look
 
     def _on_event(self, event: DomainEvent) -> None:
-        if not self._hold(event.uuid):
+        if self._hold(event.uuid):
+            self._missed.add(event.uuid)
+        else:
             self.look(event.uuid)
+
+    def let_go(self, uuid: str) -> None:
+        """Catch up on what happened while a job of ours was at work on the domain."""
+        if uuid in self._missed:
+            self._missed.discard(uuid)
+            self.look(uuid)
 
     def look(self, uuid: str) -> None:
         """Have a domain listed soon."""

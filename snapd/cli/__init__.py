@@ -1,0 +1,7 @@
+"""virtsnap: a thin D-Bus client; whatever it does, a desktop program can do with the same calls.
+
+parser/: what can be typed; actions/: what it does, a file a noun; output/: how it is shown;
+client.py: the daemon as actions see it; follow.py: a job until its end; confirm.py: questions;
+failures.py: errors as sentences and exit codes. Nothing here imports asyncio or dbus_next until a
+command needs the daemon.
+"""

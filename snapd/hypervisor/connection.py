@@ -153,13 +153,22 @@ class Connections:
             raise self._unavailable(what)
         return await self._guarded(what, self._reads, lambda: call(conn), timeout, False)
 
-    async def look(self, what: str, call: Callable[[libvirt.virConnect], T], timeout: float) -> T:
-        """A read that may wait behind a VM's job, for that long; the thread may wait on."""
-        return await self._on_lane("look", what, call, timeout, changing=False)
+    async def look(
+        self,
+        what: str,
+        call: Callable[[libvirt.virConnect], T],
+        timeout: float,
+        answered: Callable[[], None],
+    ) -> T:
+        """A read that may wait behind a VM's job, for that long; the thread may wait on.
+
+        answered: called on the loop when the thread is done, or was never begun.
+        """
+        return await self._on_lane("look", what, call, timeout, answered, changing=False)
 
     async def act(self, what: str, call: Callable[[libvirt.virConnect], T]) -> T:
         """A call that changes something. It has no time-out: it ends when libvirt ends it."""
-        return await self._on_lane("verb", what, call, None, changing=True)
+        return await self._on_lane("verb", what, call, None, None, changing=True)
 
     async def _on_lane(
         self,
@@ -167,13 +176,21 @@ class Connections:
         what: str,
         call: Callable[[libvirt.virConnect], T],
         timeout: float | None,
+        answered: Callable[[], None] | None,
         *,
         changing: bool,
     ) -> T:
-        lane = await self._lane(kind, what)
+        try:
+            lane = await self._lane(kind, what)
+        except BaseException:
+            if answered:
+                answered()
+            raise
 
         def done() -> None:
             lane.calls -= 1
+            if answered:
+                answered()
 
         return await self._guarded(
             what, self._calls, lambda: call(lane.conn), timeout, changing, done

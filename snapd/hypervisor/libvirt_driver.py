@@ -54,7 +54,7 @@ class LibvirtHypervisor:
         self._on_connection: list[Callable[[bool], None]] = []
         self._connections = Connections(uri, self._register, self._connection_changed)
         self._images = Images()
-        self._looking: set[str] = set()
+        self._looking: dict[str, asyncio.Event] = {}
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -189,17 +189,24 @@ class LibvirtHypervisor:
     ) -> T:
         """At most one look at a VM at a time: a stuck one holds one thread, not all of them."""
         what = f"{what} VM {uuid}"
-        if uuid in self._looking:
-            raise TimedOut(f"{what}: an earlier question is still waiting for its answer")
-        self._looking.add(uuid)
+        deadline = self._loop.time() + timeout
+        while earlier := self._looking.get(uuid):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await earlier.wait()
+            except TimeoutError as e:
+                raise TimedOut(f"{what}: it has not answered an earlier question yet") from e
+        done = self._looking[uuid] = asyncio.Event()
+
+        def answered() -> None:
+            self._looking.pop(uuid, None)
+            done.set()
 
         def call(conn: libvirt.virConnect) -> T:
-            try:
-                return ask(conn.lookupByUUIDString(uuid))
-            finally:
-                self._loop.call_soon_threadsafe(self._looking.discard, uuid)
+            return ask(conn.lookupByUUIDString(uuid))
 
-        return await self._connections.look(what, call, timeout)
+        left = max(0.1, deadline - self._loop.time())
+        return await self._connections.look(what, call, left, answered)
 
     # --- acting
 

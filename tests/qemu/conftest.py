@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from tests.bed import recipe
 from tests.bed.guest import Guest
 from tests.bed.private import PrivateLibvirt, leave_the_machine
+from tests.bus import PrivateBus, private_bus
+from tests.client import Client, Daemon
+from tests.qemu import steps
 
 if os.geteuid() == 0:
     leave_the_machine()  # now, before any test has started a thread
@@ -75,3 +79,77 @@ def new_guest(bed: PrivateLibvirt) -> Iterator[NewGuest]:
     bed.mend_libvirtd()
     for guest in made:
         guest.remove()
+
+
+# --- the daemon under test
+
+
+@pytest.fixture(scope="session")
+def bus() -> Iterator[PrivateBus]:
+    with private_bus() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module_daemon(
+    session_bed: PrivateLibvirt, bus: PrivateBus, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    daemon = Daemon(bus.address, "qemu:///system", tmp_path_factory.mktemp("daemon"))
+    daemon.start()
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def daemon(bed: PrivateLibvirt, module_daemon: Daemon) -> Iterator[Daemon]:
+    """The module's daemon, running; what it says during a test is shown where that fails."""
+    if not module_daemon.running:
+        module_daemon.start()
+    begun = len(module_daemon.log)
+    yield module_daemon
+    print(module_daemon.log[begun:])
+    module_daemon.check()
+
+
+@pytest.fixture
+def client(bus: PrivateBus, daemon: Daemon) -> Iterator[Client]:
+    with Client(bus.address) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def session_guest(session_bed: PrivateLibvirt) -> Iterator[Guest]:
+    guest = Guest.make("vm", session_bed.images, disks=2)
+    disc = guest.folder / "disc.iso"
+    disc.write_bytes(bytes(2048 * 16))
+    guest.define(_with_cdrom(guest.xml, disc))
+    guest.start()
+    guest.wait()
+    yield guest
+    session_bed.mend_libvirtd()
+    guest.remove()
+
+
+@pytest.fixture
+def guest(bed: PrivateLibvirt, session_guest: Guest, client: Client) -> Iterator[Guest]:
+    """A running guest of two qcow2 disks, a CD and an agent, without a snapshot, which the daemon
+    knows. A test may leave it in any state."""
+    know(client, session_guest)
+    yield session_guest
+    bed.mend_libvirtd()
+    steps.clean(session_guest)
+
+
+def know(client: Client, guest: Guest) -> None:
+    """Wait until the daemon shows the guest as libvirt has it."""
+    names = {"running": "running", "paused": "paused", "shut off": "shutoff"}
+    client.until(
+        f"the daemon sees {guest.name} {guest.state()}",
+        lambda: (row := client.domain(guest.name)) and row["State"] == names[guest.state()],
+    )
+
+
+def _with_cdrom(xml: str, disc: Path) -> str:
+    drive = f"""<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>
+      <source file='{disc}'/><target dev='hda' bus='ide'/><readonly/></disk>"""
+    return xml.replace("<devices>", f"<devices>{drive}")

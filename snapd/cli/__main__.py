@@ -1,0 +1,60 @@
+"""virtsnap's entry: parse, act, and turn every error into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from argparse import Namespace
+from importlib import import_module
+
+from ..errors import SnapdError
+from ..wire.fault import WireError
+from . import failures
+from .output.screen import Screen
+from .parser import parse
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and leave with its exit code (`virtsnap --help` lists them)."""
+    # each a tenth of the start: garbage that isn't there, and TLS, which asyncio can do without
+    gc.disable()
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code."""
+    # argparse may stumble before it knows: errors have their form from the first one on
+    screen = Screen(json="--json" in arguments)
+    try:
+        args = parse(arguments)
+        screen.bus = args.bus
+        code = _act(args, screen)
+        screen.flush()
+        return code
+    except (SnapdError, WireError, failures.JobFailed) as error:
+        return failures.report(screen, error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has seen enough; a second flush at exit would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+
+
+def _act(args: Namespace, screen: Screen) -> int:
+    module, _, name = args.action.partition(".")
+    action = getattr(import_module(f"{__package__}.actions.{module}"), name)
+    if not args.daemon:
+        return int(action(args, screen))
+    from .client import with_daemon
+
+    return with_daemon(action, args, screen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""policy enable: show what a template or a policy file would do here, then put it in force."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from ...errors import NoSuchPolicy, Protected
+from ...model import Policy
+from ...settings import check_definition, matches, system_timezone
+from ..client import Client, Row
+from ..confirm import confirm
+from ..output import times
+from ..output.screen import Screen
+from ..output.text import name
+from .policies import keeps
+from .validate import read_definition
+
+INSTALLED = Path("/usr/share/virtsnapd/policies")
+CHECKOUT = Path(__file__).parents[3] / "packaging" / "policies"
+
+
+async def enable(client: Client, args: Namespace, screen: Screen) -> int:
+    path = find(args.template)
+    checked = check_definition(path.stem, read_definition(path), "api", system_timezone())
+    policy, warnings = checked.demand(path.name)
+    rows, _ = await client.rows("ListPolicies", fields=["Name", "Revision", "Source"])
+    present = next((row for row in rows if row["Name"] == policy.name), None)
+    _refuse(policy, present)
+    domains, _ = await client.rows("ListDomains")
+    covered = [row for row in domains if matches(policy, row["Name"], row["UUID"])]
+    definition = dict(policy.definition)
+    slots = await client.ask("PreviewSchedule", policy.name, definition=definition, count=1)
+    first = times.moment(slots[0][0], screen.now) if slots[0] else "none"
+    _show(screen, policy, covered, len(domains), first)
+    for warning in warnings:
+        screen.note(f"warning: {warning.item}: {warning.message}")
+    revision = present["Revision"] if present else ""
+    if revision != policy.revision:
+        what = "Replace" if present else "Put in force"
+        confirm(screen, f"{what} policy {policy.name}?", yes=args.yes)
+        revision = await client.act(
+            "SetPolicy", policy.name, definition, if_revision=revision or None
+        )
+        screen.say(f"policy {policy.name} is in force, first run {first}")
+    else:
+        screen.say(f"policy {policy.name} was in force as it is already; next run {first}")
+    run, status = screen.command("policy", "run", policy.name), screen.command("status")
+    screen.say(f"to take the first snapshots now: {run}; to look after it: {status}")
+    screen.document(
+        {"Name": policy.name, "Revision": revision, "NextFires": slots[0], "Domains": covered}
+    )
+    return 0
+
+
+def find(template: str) -> Path:
+    """The file that is meant: a path, or the name of a template. Raises NoSuchPolicy."""
+    if "/" in template or template.endswith(".toml"):
+        return Path(template)
+    folder = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
+    path = folder / f"{template}.toml"
+    if path.is_file():
+        return path
+    known = ", ".join(sorted(each.stem for each in folder.glob("*.toml"))) or "none here"
+    raise NoSuchPolicy(
+        f"no template {template!r}; templates: {known}; a file is given by its path: ./FILE.toml",
+        item=template,
+    )
+
+
+def _refuse(policy: Policy, present: Row | None) -> None:
+    if present and present["Source"] == "admin":
+        raise Protected(
+            f"policy {policy.name!r} is the admin's file {policy.name}.toml: edit it there, or "
+            "take another name",
+            item=policy.name,
+        )
+
+
+def _show(screen: Screen, policy: Policy, covered: list[Row], total: int, first: str) -> None:
+    keep = policy.definition.get("keep")
+    rules = keeps(keep) if isinstance(keep, dict) else ""
+    screen.say(
+        f"policy {policy.name}: schedule {policy.schedule} ({policy.timezone}), keeps {rules}, "
+        f"{'with' if policy.memory else 'without'} RAM"
+    )
+    screen.say(f"it covers {len(covered)} of {total} VMs; first run {first}")
+    wanted = "internal-memory" if policy.memory else "internal"
+    rows = []
+    for row in covered:
+        verdict = row["Support"].get(wanted, "unchecked")
+        kind = "internal" if verdict == "yes" else ""
+        others = [label for label in row["Policies"] if label != policy.name]
+        rows.append([name(row["Name"]), row["State"], kind, verdict, ", ".join(others), first])
+    screen.table(["VM", "STATE", "KIND", "CAN WORK", "ALREADY UNDER", "FIRST RUN"], rows)

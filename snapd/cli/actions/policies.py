@@ -1,0 +1,102 @@
+"""policy list, run, remove."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+
+from ..client import Client, Row
+from ..confirm import confirm
+from ..follow import started
+from ..output import times
+from ..output.screen import Screen
+from ..output.text import name
+
+FAILED = 1
+_KEEP = ("last", "hourly", "daily", "weekly", "monthly", "yearly", "within")
+
+
+async def list_policies(client: Client, _args: Namespace, screen: Screen) -> int:
+    (rows, info), (problems, _) = await asyncio.gather(
+        client.rows("ListPolicies"), client.rows("ListProblems")
+    )
+    headers = ["POLICY", "VMS", "SCHEDULE", "KEEPS", "NEXT RUN", "LAST SUCCESS", "HEALTH", "FROM"]
+    screen.table(headers, [_cells(row, screen) for row in rows])
+    if not rows:
+        enable = screen.command("policy", "enable", "nightly")
+        screen.note(f"no policy is in force; to protect every VM every night: {enable}")
+    for problem in problems:
+        if problem["Problem"] in ("policy-file", "policy-shadowed"):
+            screen.note(f"{problem['Severity']}: {problem['Message']}")
+    screen.document({"rows": rows, "info": info})
+    return 0
+
+
+def _cells(row: Row, screen: Screen) -> list[str]:
+    definition = row["Definition"]
+    excluded = definition.get("exclude", [])
+    but = f", not {' '.join(excluded)}" if excluded else ""
+    return [
+        row["Name"],
+        " ".join(definition.get("domains", [])) + but,
+        definition.get("schedule", ""),
+        keeps(definition.get("keep", {})),
+        times.moment(row["NextRun"], screen.now),
+        times.moment(row["LastSuccess"], screen.now),
+        row["Health"],
+        row["Source"],
+    ]
+
+
+def keeps(rules: Row) -> str:
+    """`last 3, daily 7`."""
+    return ", ".join(f"{rule} {rules[rule]}" for rule in _KEEP if rule in rules)
+
+
+async def run(client: Client, args: Namespace, screen: Screen) -> int:
+    job = await client.act("RunPolicy", args.policy, domain=args.vm or None)
+    row = await started(client, screen, job, no_wait=args.no_wait)
+    if row is None:
+        return 0
+    results = row["Result"]["Domains"]
+    if not results:
+        screen.note(f"policy {args.policy} matches no VM: nothing was done")
+    (jobs, _), (domains, _) = await asyncio.gather(
+        client.rows("ListJobs"), client.rows("ListDomains", fields=["UUID", "Name"])
+    )
+    children = [child for child in jobs if child["Parent"] == job]
+    names = {each["UUID"]: each["Name"] for each in domains}
+    screen.table(
+        ["VM", "OUTCOME", "SNAPSHOT", "LET GO", "REASON"],
+        [_result(each, children, names) for each in results],
+    )
+    for child in children:
+        for warning in child["Warnings"]:
+            screen.note(f"warning: VM {name(child['DomainName'])}: {warning['Message']}")
+    screen.document(row)
+    return FAILED if any(each["Outcome"] == "failed" for each in results) else 0
+
+
+def _result(result: Row, children: list[Row], names: dict[str, str]) -> list[str]:
+    uuid = result["DomainUUID"]
+    mine = [child for child in children if child["DomainUUID"] == uuid]
+    made = next((c["SnapshotName"] for c in mine if c["Path"] == result["Job"]), "")
+    gone = [each for c in mine for each in c["Result"].get("Deleted", ())]
+    return [
+        name(names.get(uuid) or str(uuid)),
+        result["Outcome"],
+        name(made) if made else "",
+        " ".join(map(name, gone)),
+        result["Reason"],
+    ]
+
+
+async def remove(client: Client, args: Namespace, screen: Screen) -> int:
+    (path,) = await client.ask("GetPolicy", args.policy)
+    policy = await client.properties(path, "Policy")
+    question = f"Remove policy {policy['Name']}; its snapshots stay and are not let go any more."
+    confirm(screen, question, yes=args.yes)
+    await client.act("RemovePolicy", args.policy, if_revision=policy["Revision"])
+    screen.say(f"policy {policy['Name']} is out of force; its snapshots stay")
+    screen.document({"Name": policy["Name"]})
+    return 0

@@ -1,0 +1,139 @@
+"""The daemon as actions see it: plain values in and out, lists whole, any error an exception."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ..errors import InvalidArgument
+from ..wire import paths
+from ..wire.messages import Signal, Subscription
+from ..wire.transport import Transport
+from ..wire.values import Variant, unwrap, variant
+from .output.screen import Screen
+
+INTERFACE = "org.virtsnap.Snapd1"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+PAGE = 5000
+PROMPT = 300.0
+"""Seconds for a call that may have to wait for a person's password."""
+Row = dict[str, Any]
+Action = Callable[["Client", Namespace, Screen], Awaitable[int]]
+
+
+def with_daemon(action: Action, args: Namespace, screen: Screen) -> int:
+    """Run an action with a client of the daemon on the bus of `args`; its exit code."""
+
+    async def run() -> int:
+        transport = await Transport.connect(args.bus)
+        try:
+            return await action(Client(transport), args, screen)
+        finally:
+            await transport.close()
+
+    return asyncio.run(run())
+
+
+class Client:
+    """The Manager's methods and everybody's properties. Errors: SnapdError, WireError."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._bus = transport
+
+    async def ask(
+        self, member: str, *arguments: str | Mapping[str, Any], **options: Any
+    ) -> list[Any]:
+        """Call a method that reads; its out arguments. Options of None are left out."""
+        return await self._call(paths.ROOT, "Manager", member, arguments, options)
+
+    async def act(self, member: str, *arguments: str | Mapping[str, Any], **options: Any) -> str:
+        """Call a method that changes something, for which a person may be asked; its out
+        argument, "" = it has none."""
+        out = await self._call(
+            paths.ROOT, "Manager", member, arguments, options, timeout=PROMPT, interactive=True
+        )
+        return str(out[0]) if out else ""
+
+    async def rows(self, member: str, *arguments: str, **options: Any) -> tuple[list[Row], Row]:
+        """A whole list, all its pages: rows, and the info of the last page."""
+        rows: list[Row] = []
+        info: Row = {"Next": ""}
+        while True:
+            page = {**options, "limit": PAGE, "from": info["Next"] or None}
+            more, info = await self.ask(member, *arguments, **page)
+            rows += more
+            if not info["Next"]:
+                return rows, info
+
+    async def properties(self, path: str = paths.ROOT, interface: str = "Manager") -> Row:
+        """All properties of an object."""
+        name = f"{INTERFACE}.{interface}"
+        out = await self._bus.call(paths.NAME, path, PROPERTIES, "GetAll", "s", name)
+        return dict(unwrap(out[0]))
+
+    async def wait(self, job: str, seconds: int) -> None:
+        """Job.Wait: returns when it is done; raises its error, or TimedOut."""
+        await self._call(job, "Job", "Wait", (), {"timeout": seconds}, timeout=seconds + 10.0)
+
+    async def on_change(self, path: str, callback: Callable[[Row], None]) -> Subscription:
+        """Have it called with the properties of an object that have changed."""
+
+        def changed(signal: Signal) -> None:
+            callback(unwrap(signal.body[1]))
+
+        return await self._bus.subscribe(
+            changed,
+            sender=paths.NAME,
+            path=path,
+            interface=PROPERTIES,
+            member="PropertiesChanged",
+        )
+
+    async def _call(
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        arguments: tuple[str | Mapping[str, Any], ...],
+        options: Mapping[str, Any],
+        **how: Any,
+    ) -> list[Any]:
+        body = [one if isinstance(one, str) else _packed(one) for one in arguments]
+        given = {key: value for key, value in options.items() if value is not None}
+        signature = "".join("s" if isinstance(one, str) else "a{sv}" for one in arguments)
+        return list(
+            unwrap(
+                await self._bus.call(
+                    paths.NAME,
+                    path,
+                    f"{INTERFACE}.{interface}",
+                    member,
+                    f"{signature}a{{sv}}",
+                    *body,
+                    _packed(given),
+                    **how,
+                )
+            )
+        )
+
+
+def _packed(values: Mapping[str, Any]) -> dict[str, Variant]:
+    """As a{sv}: options of a method, a policy's definition."""
+    return {key: _variant(key, value) for key, value in values.items()}
+
+
+def _variant(key: str, value: Any) -> Variant:
+    match value:
+        case bool():
+            return variant("b", value)
+        case int():
+            return variant("x", value)
+        case str():
+            return variant("s", value)
+        case Mapping():
+            return variant("a{sv}", _packed(value))
+        case list() if all(isinstance(item, str) for item in value):
+            return variant("as", value)
+    raise InvalidArgument(f"{key}: there is no such value on the bus: {value!r}", item=key)

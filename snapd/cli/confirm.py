@@ -1,0 +1,30 @@
+"""Questions on the terminal, before something is done that is hard to undo."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from ..errors import Cancelled
+from .output.screen import Screen
+
+YES = ("y", "yes")
+
+
+def confirm(screen: Screen, question: str, *, yes: bool) -> None:
+    """Return where it may be done: with --yes, without a terminal, or answered with y.
+
+    Raises Cancelled, and KeyboardInterrupt for Ctrl-C.
+    """
+    if yes or not screen.can_ask:
+        return
+    screen.flush()
+    screen.draw(f"{question} [y/N] ")
+    # asyncio's handler would only cancel the task, which cannot run while we read here
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    if answer.strip().lower() not in YES:
+        raise Cancelled("nothing was done")

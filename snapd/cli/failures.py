@@ -1,0 +1,97 @@
+"""Errors as a sentence with the way out, and as an exit code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import SnapdError, by_name
+from ..wire import fault
+from ..wire.fault import WireError
+from .output.screen import Screen
+from .output.text import command
+
+FAILED, NOT_AUTHORIZED, UNAVAILABLE = 1, 5, 6
+_ERROR = f"{fault.FREEDESKTOP}.Error."
+_NOT_RUNNING = (fault.SERVICE_UNKNOWN, fault.NAME_HAS_NO_OWNER)
+_OLDER = tuple(_ERROR + f"Unknown{what}" for what in ("Method", "Interface", "Object", "Property"))
+
+
+class JobFailed(Exception):
+    """A job that did not end well. row: its properties and Path."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        super().__init__(row["ErrorMessage"])
+        self.row = row
+
+
+def report(screen: Screen, error: Exception) -> int:
+    """Show an error on standard error; the exit code that it means."""
+    if isinstance(error, JobFailed):
+        return _job(screen, error.row)
+    if isinstance(error, WireError):
+        sentence, code = explain(error, screen.bus)
+        return _show(screen, error.name, sentence, {}, code)
+    if not isinstance(error, SnapdError):
+        raise error
+    detail = {
+        key: value
+        for key, value in {
+            "Reason": error.reason,
+            "Disk": error.disk,
+            "Item": error.item,
+            "Need": error.need,
+            "Have": error.have,
+            "Ways": list(error.ways),
+        }.items()
+        if value
+    }
+    return _show(screen, error.name, error.message, detail, error.exit_code)
+
+
+def _job(screen: Screen, row: dict[str, Any]) -> int:
+    kind = by_name(row["ErrorName"])
+    code = kind.exit_code if kind else FAILED
+    message = row["ErrorMessage"] or f"the job ended as {row['State']}"
+    return _show(screen, row["ErrorName"], message, row["ErrorDetail"], code, row["Path"])
+
+
+def _show(
+    screen: Screen, name: str, sentence: str, detail: dict[str, Any], code: int, job: str = ""
+) -> int:
+    number = f" (job {job.rpartition('/')[2]})" if job else ""
+    from .output import ways  # the only one who needs dataclasses (20 ms) where no daemon is
+
+    lines = [f"virtsnap: {sentence}{number}"]
+    lines += [f"  way out: {way}" for way in ways.told(detail.get("Ways", ()), screen.bus)]
+    about = {**detail, "Job": job} if job else detail
+    screen.failure(lines, {"error": name, "message": sentence, "detail": about})
+    return code
+
+
+def explain(error: WireError, bus: str) -> tuple[str, int]:
+    """An error of the bus itself: what it means here, and its exit code."""
+    place = {"system": "the system bus", "session": "the session bus"}.get(bus, "that bus")
+    if error.name in _NOT_RUNNING or error.name.startswith(f"{_ERROR}Spawn."):
+        why = "" if error.name in _NOT_RUNNING else f" ({error.text})"
+        return f"virtsnapd is not running on {place}{why}; {_start(bus)}", UNAVAILABLE
+    if error.name == fault.NO_SERVER:
+        return f"{place} cannot be reached: {error.text}", UNAVAILABLE
+    if error.name in (fault.DISCONNECTED, fault.NO_REPLY):
+        asked = f"what was asked for may have been done: {command(bus, 'history')} shows it"
+        return f"virtsnapd on {place} did not answer ({error.text}); {asked}", UNAVAILABLE
+    if error.name == f"{_ERROR}InteractiveAuthorizationRequired":
+        return f"a password is needed and nobody can be asked here: {error.text}", NOT_AUTHORIZED
+    if error.name in (f"{_ERROR}AccessDenied", f"{_ERROR}AuthFailed"):
+        return f"{place} does not let you: {error.text}", NOT_AUTHORIZED
+    if error.name in _OLDER:
+        what = "virtsnapd does not know that (an older version?)"
+        return f"{what}: {error.text}; restart it after an upgrade", FAILED
+    return f"{error.text or 'it failed'} ({error.name})", FAILED
+
+
+def _start(bus: str) -> str:
+    if bus == "system":
+        return "start it: systemctl enable --now virtsnapd (your own VMs: virtsnap --session)"
+    if bus == "session":
+        return "start it: systemctl --user enable --now virtsnapd (the system's: virtsnap --system)"
+    return "start it: virtsnapd --bus-address ADDR --connect URI --config DIR --state DIR"

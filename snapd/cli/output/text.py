@@ -1,0 +1,54 @@
+"""Strings that came from elsewhere, made fit for a terminal.
+
+libvirt takes newlines, escape sequences and bidi controls in names: printed as they are, one name
+is two rows, or the terminal obeys it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+
+def safe(text: str) -> str:
+    """The text on one line: all that is no printable character (controls, bidi, breaks, spaces
+    other than U+0020) as its escape, `\\n` or `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def name(text: str) -> str:
+    """A name, so that different names never look the same for their escapes or spaces."""
+    shown = safe(text.replace("\\", "\\\\"))
+    return f"'{shown}'" if not text or shown != shown.strip() else shown
+
+
+def command(bus: str, *words: str) -> str:
+    """A virtsnap command to type, on the same bus: `words` quoted for the shell, and names that
+    begin with a dash kept from being taken for options."""
+    session = os.environ.get("DBUS_SESSION_BUS_ADDRESS")
+    where = {"system": [], "session": ["--session"], session: ["--session"]}.get(
+        bus, ["--bus-address", bus]
+    )
+    guarded = list(words)
+    dashed = next((n for n, word in enumerate(words) if word.startswith("-")), None)
+    if dashed is not None:
+        guarded.insert(dashed, "--")
+    return shlex.join(["virtsnap", *where, *guarded])
+
+
+def typable(text: str, other: str) -> str:
+    """A name to be typed; the other one, a UUID, where it cannot be."""
+    return text if text.isprintable() else other
+
+
+def busctl(bus: str, path: str, interface: str, call: str) -> str:
+    """A busctl command to type for a method without a command of ours; call: member, signature
+    and arguments."""
+    where = {"system": "", "session": "--user "}.get(bus, f"--address={shlex.quote(bus)} ")
+    return f"busctl {where}call org.virtsnap.Snapd1 {path} org.virtsnap.Snapd1.{interface} {call}"
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,45 @@
+"""Times as people read them: local, to the minute, with how long ago. Input: seconds UTC."""
+
+from __future__ import annotations
+
+import time
+
+_SCALE = ((365 * 86400, "y"), (7 * 86400, "w"), (86400, "d"), (3600, "h"), (60, "min"))
+
+
+def minute(seconds: int) -> str:
+    """`2026-11-24 02:30` in local time; 0 = never, and what no calendar has stays a number."""
+    if not seconds:
+        return "never"
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds} s"
+
+
+def age(seconds: int, now: float) -> str:
+    """`3 h ago`, `in 20 min`, `now`; "" for never."""
+    if not seconds:
+        return ""
+    span = abs(int(now) - seconds)
+    if span < 60:
+        return "now" if span < 5 else _told(f"{span} s", seconds, now)
+    # a unit is used from twice its length on: `26 h` says more than `1 d`
+    size, unit = next(((s, u) for s, u in _SCALE if span >= 2 * s), _SCALE[-1])
+    return _told(f"{span // size} {unit}", seconds, now)
+
+
+def moment(seconds: int, now: float) -> str:
+    """Both: `2026-11-24 02:30 (3 h ago)`."""
+    ago = age(seconds, now)
+    return f"{minute(seconds)} ({ago})" if ago else minute(seconds)
+
+
+def elapsed(seconds: float) -> str:
+    """`5 s`, `2:05`: how long something has been going on."""
+    whole = int(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02}"
+
+
+def _told(span: str, seconds: int, now: float) -> str:
+    return f"{span} ago" if seconds < now else f"in {span}"

@@ -1,0 +1,58 @@
+"""The words for ways out (Ways of problems, errors and previews) as what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ...wire import paths
+from . import text
+
+_WAYS = {
+    "adopt": "adopt them, where they are known to be ours",
+    "all-disks": "leave --disks out: all disks are taken",
+    "attach-disk": "attach the disk again, or shut the VM off and on",
+    "audit": "look into the images: qemu-img snapshot -l IMAGE",
+    "convert-to-qcow2": "convert the disk: qemu-img convert -O qcow2, with the VM off",
+    "define": "make the VM persistent: virsh define",
+    "delete": "delete the snapshot again",
+    "delete-checkpoints": "delete its checkpoints: virsh checkpoint-list, virsh checkpoint-delete",
+    "detach-disk": "detach the disk",
+    "discard-saved-state": "throw the saved state away: virsh managedsave-remove",
+    "fix-file": "correct the file; 'virtsnap policy validate FILE' says what is wrong",
+    "install-agent": "install and start qemu-guest-agent in the guest",
+    "internal": "ask for kind internal",
+    "max-pause": "allow a longer standstill: --max-pause",
+    "memory": "save RAM as well: --memory",
+    "no-memory": "leave RAM out: --no-memory",
+    "other-name": "take another name",
+    "qcow2-nvram": "give the VM an NVRAM file in qcow2",
+    "quiesce-try": "--quiesce try goes on without the agent",
+    "reload": "have the files read again: systemctl reload virtsnapd",
+    "remove-bitmap": "remove the bitmap: qemu-img bitmap --remove, with the VM off",
+    "remove-file": "move the store's file away; virtsnapd begins a new one",
+    "restart": "restart: systemctl restart virtsnapd",
+    "restore-file": "bring the file back",
+    "revert": "revert again",
+    "shut-off": "shut the VM off first",
+    "start": "start the VM: virsh start",
+}
+
+
+def told(words: Iterable[str], bus: str, problem: Mapping[str, str] | None = None) -> list[str]:
+    """What to do for each word; a word that is not known stays as it is.
+
+    problem: the row of ListProblems that they belong to.
+    """
+    return [_told(word, bus, problem or {}) for word in words]
+
+
+def _told(word: str, bus: str, problem: Mapping[str, str]) -> str:
+    if word == "policy-enable":
+        return text.command(bus, "policy", "enable", "nightly")
+    if word == "confirm-prune":
+        uuid = problem.get("DomainUUID", "")
+        call = f"PreviewRetention 'ssa{{sv}}' {uuid or 'VM'} '' 0"
+        return (
+            f"see what would go, then ConfirmPrune: {text.busctl(bus, paths.ROOT, 'Manager', call)}"
+        )
+    return _WAYS.get(word, word)

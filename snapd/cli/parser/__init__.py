@@ -1,0 +1,62 @@
+"""What can be typed: the whole tree of commands, a file a noun, without importing what they do."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ... import __version__
+from ...errors import InvalidArgument
+from . import policies, snapshots, system
+from .common import FORMAT, Parser, bus_options
+from .optional import spell_out
+
+EPILOG = """\
+examples:
+  virtsnap                               what is protected, what is next, what is wrong
+  virtsnap policy enable nightly         protect every VM, every night
+  virtsnap create web-1 before-upgrade   take a snapshot now
+  virtsnap revert web-1 before-upgrade   go back to it
+  virtsnap list web-1 --json             for scripts
+  virtsnap delete -- -vm -snapshot       names that begin with a dash
+
+exit codes:
+  0 done    1 failed    2 wrong usage    3 not found    4 refused, nothing changed
+  5 not authorized    6 virtsnapd or libvirt unavailable    130 interrupted
+"""
+
+
+def build() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(
+        prog="virtsnap",
+        description="Scheduled, retained, safe snapshots of libvirt VMs.",
+        epilog=EPILOG,
+        formatter_class=FORMAT,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"virtsnap {__version__}")
+    bus_options(parser, top=True)
+    parser.set_defaults(action="status.status", daemon=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    system.add(commands)
+    snapshots.add(commands)
+    policies.add(commands)
+    return parser
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """The command line, read. `action` names a function of the actions, `daemon` says whether it
+    needs one. Raises InvalidArgument."""
+    args = build().parse_args(spell_out(arguments))
+    for value in vars(args).values():
+        if isinstance(value, str) and not _is_text(value):
+            raise InvalidArgument(f"argument {value!r} is not UTF-8: no name on the bus can be it")
+    return args
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,102 @@
+"""What the parsers of all commands share: options, errors, and values that they read."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ...errors import InvalidArgument
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction["Parser"]
+
+FORMAT = argparse.RawDescriptionHelpFormatter
+_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors go the way of all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidArgument(f"{message}; '{self.prog} --help' shows how")
+
+
+def add_command(
+    commands: Commands, name: str, action: str, summary: str, examples: str, daemon: bool = True
+) -> Parser:
+    """A command. action: `module.function` under actions; daemon: whether it needs one."""
+    lines = "\n".join(f"  {line.strip()}" for line in examples.strip().splitlines())
+    parser: Parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"examples:\n{lines}",
+        formatter_class=FORMAT,
+        allow_abbrev=False,
+    )
+    bus_options(parser, top=False)
+    parser.set_defaults(action=action, daemon=daemon)
+    return parser
+
+
+def bus_options(parser: argparse.ArgumentParser, *, top: bool) -> None:
+    """Options that may stand before and after the command; the last of a kind counts."""
+    absent: dict[str, Any] = {} if top else {"default": argparse.SUPPRESS}
+    bus = {"default": "system"} if top else absent
+    group = parser.add_argument_group("general options")
+    const: dict[str, Any] = {"action": "store_const", "dest": "bus"}
+    group.add_argument(
+        "--system", const="system", help="the system's VMs (default)", **const, **bus
+    )
+    group.add_argument("--session", const="session", help="your own session's VMs", **const, **bus)
+    group.add_argument(
+        "--bus-address", metavar="ADDR", dest="bus", help="a daemon on another bus", **bus
+    )
+    group.add_argument("--json", action="store_true", help="one JSON document", **absent)
+
+
+def vm_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
+    parser.add_argument("vm", metavar="VM", help="name or UUID of a VM", **how)
+
+
+def snapshot_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("snapshot", metavar="SNAPSHOT", help="name of a snapshot")
+
+
+def job_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-wait", action="store_true", help="print the job's D-Bus path and leave it to work"
+    )
+
+
+def yes_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
+
+
+def seconds(text: str) -> int:
+    """A duration as `90`, `90s`, `2min` or `1h`."""
+    found = re.fullmatch(r"([0-9]{1,6})(s|min|h|)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 90s, 2min or 1h")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def instant(text: str) -> int:
+    """A time in seconds UTC: `2026-11-24T02:30Z`, with an offset, or a number of seconds."""
+    from datetime import UTC, datetime
+
+    if re.fullmatch(r"-?[0-9]{1,12}", text) and len(text) != 8:  # 20261124 is a date
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2026-11-24T02:30Z") from error
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+
+
+def count(text: str) -> int:
+    """A number from 1 to 1000."""
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1000")
+    return int(text)

@@ -1,0 +1,90 @@
+"""Commands about policies: list, enable, run, remove, validate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .common import FORMAT, add_command, count, instant, job_options, vm_argument, yes_option
+
+if TYPE_CHECKING:
+    from .common import Commands
+
+
+def add(commands: Commands) -> None:
+    policy = commands.add_parser(
+        "policy",
+        help="what is taken when, and how long it is kept",
+        description="Policies say which VMs are snapshotted when, and how long that is kept.",
+        formatter_class=FORMAT,
+        allow_abbrev=False,
+    )
+    inner: Commands = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_command(
+        inner,
+        "list",
+        "policies.list_policies",
+        "list the policies in force",
+        """virtsnap policy list
+        virtsnap policy list --json""",
+    )
+    _enable(inner)
+    _run(inner)
+    _remove(inner)
+    _validate(inner)
+
+
+def _enable(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "enable",
+        "enable.enable",
+        "put a template or a policy file in force, after showing what it would do",
+        """virtsnap policy enable nightly
+        virtsnap policy enable ./hourly.toml
+        virtsnap policy enable nightly --yes""",
+    )
+    parser.add_argument("template", metavar="TEMPLATE|FILE", help="its name, or a path to a .toml")
+    yes_option(parser)
+
+
+def _run(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "run",
+        "policies.run",
+        "run a policy now: snapshot, then let go what it does not keep",
+        """virtsnap policy run nightly
+        virtsnap policy run nightly web-1""",
+    )
+    parser.add_argument("policy", metavar="NAME", help="name of a policy")
+    vm_argument(parser, nargs="?", default="")
+    job_options(parser)
+
+
+def _remove(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "remove",
+        "policies.remove",
+        "put a policy out of force that was enabled here; its snapshots stay",
+        "virtsnap policy remove nightly",
+    )
+    parser.add_argument("policy", metavar="NAME", help="name of a policy")
+    yes_option(parser)
+
+
+def _validate(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "validate",
+        "validate.validate",
+        "check a policy file as the daemon would, without the daemon; exit code 0 valid, 2 invalid",
+        """virtsnap policy validate nightly.toml
+        virtsnap policy validate nightly.toml --after 2026-10-25T00:00Z --count 3""",
+        daemon=False,
+    )
+    parser.add_argument("file", metavar="FILE", help="a policy file")
+    parser.add_argument(
+        "--after", metavar="TIME", type=instant, help="slots after this time, UTC unless it says so"
+    )
+    parser.add_argument("--count", metavar="N", type=count, default=5, help="how many slots (5)")

@@ -1,0 +1,120 @@
+"""Commands about snapshots: list, create, revert, delete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .common import (
+    add_command,
+    job_options,
+    seconds,
+    snapshot_argument,
+    vm_argument,
+    yes_option,
+)
+from .optional import MEMORY, QUIESCE
+
+if TYPE_CHECKING:
+    from .common import Commands
+
+
+def add(commands: Commands) -> None:
+    _list(commands)
+    _create(commands)
+    _revert(commands)
+    _delete(commands)
+
+
+def _list(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "list",
+        "snapshots.list_snapshots",
+        "list snapshots, of all VMs or of one",
+        """virtsnap list
+        virtsnap list web-1
+        virtsnap list web-1 --json""",
+    )
+    vm_argument(parser, nargs="?", default="")
+
+
+def _create(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "create",
+        "snapshots.create",
+        "take a snapshot of a VM",
+        """virtsnap create web-1
+        virtsnap create web-1 before-upgrade --description 'before the upgrade to 13'
+        virtsnap create web-1 --memory           with RAM: the VM stands still while it is written
+        virtsnap create web-1 --no-memory        disks only: milliseconds
+        virtsnap create db-1 --quiesce           only if the guest agent can freeze it
+        virtsnap create web-1 --trial              to try something: kept out of every policy""",
+    )
+    vm_argument(parser)
+    parser.add_argument(
+        "snapshot",
+        metavar="NAME",
+        nargs="?",
+        default="",
+        help="its name; one is made up if left out",
+    )
+    parser.add_argument("--description", metavar="TEXT", help="free text")
+    parser.add_argument(
+        "--memory",
+        choices=MEMORY,
+        help="save RAM of a running VM: auto (default) = where it can be written within max-pause; "
+        "bare = yes; --no-memory = no",
+    )
+    parser.add_argument(
+        "--quiesce",
+        choices=QUIESCE,
+        help="freeze the guest's file systems by its agent: try (default); bare = require; "
+        "--no-quiesce = no",
+    )
+    parser.add_argument(
+        "--max-pause", metavar="TIME", type=seconds, help="longest standstill of the VM (60s)"
+    )
+    parser.add_argument("--trial", action="store_true", help="keep it out of every policy")
+    job_options(parser)
+
+
+def _revert(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "revert",
+        "snapshots.revert",
+        "bring a VM back to a snapshot",
+        """virtsnap revert web-1 before-upgrade
+        virtsnap revert web-1 before-upgrade --after running
+        virtsnap revert web-1 before-upgrade --no-safety-snapshot    what it is now is lost""",
+    )
+    vm_argument(parser)
+    snapshot_argument(parser)
+    parser.add_argument(
+        "--no-safety-snapshot",
+        action="store_true",
+        help="do not keep what the VM is now: the revert cannot be undone",
+    )
+    parser.add_argument(
+        "--after",
+        choices=("as-snapshot", "running", "paused", "stopped"),
+        help="what the VM is to do then (as-snapshot)",
+    )
+    yes_option(parser)
+    job_options(parser)
+
+
+def _delete(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "delete",
+        "snapshots.delete",
+        "delete a snapshot, whoever made it; what the VM is now stays as it is",
+        """virtsnap delete web-1 before-upgrade
+        virtsnap delete web-1 before-upgrade --yes""",
+    )
+    vm_argument(parser)
+    snapshot_argument(parser)
+    yes_option(parser)
+    job_options(parser)

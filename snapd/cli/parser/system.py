@@ -1,0 +1,34 @@
+"""Commands about the whole: status, history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .common import add_command, vm_argument
+
+if TYPE_CHECKING:
+    from .common import Commands
+
+
+def add(commands: Commands) -> None:
+    add_command(
+        commands,
+        "status",
+        "status.status",
+        "show what is protected, what is next and what is wrong",
+        """virtsnap
+        virtsnap status --json""",
+    )
+    history = add_command(
+        commands,
+        "history",
+        "history.history",
+        "show who did what to which snapshot, why, and what came of it",
+        """virtsnap history
+        virtsnap history web-1
+        virtsnap history web-1 before-upgrade""",
+    )
+    vm_argument(history, nargs="?", default="")
+    history.add_argument(
+        "snapshot", metavar="SNAPSHOT", nargs="?", default="", help="of this one only, also if gone"
+    )
