@@ -194,6 +194,11 @@ class Manager(PolicyMethods):
     async def delete_snapshot(self, call: Call, domain: str, name: str, options: Options) -> str:
         return await verbs.delete(self._rooms, call, domain, name, options)
 
+    async def prepare(self, method: str, arguments: Mapping[str, Any]) -> None:
+        """A verb lists its domain anew first: what other tools did sends no event."""
+        if method in ("RevertSnapshot", "DeleteSnapshot"):
+            await verbs.look_again(self._rooms, arguments["domain"])
+
     def details(self, method: str, arguments: Mapping[str, Any]) -> dict[str, str]:
         """What the act is about: (UUID, name, creation time) as they are now."""
         inventory = self._rooms.inventory

@@ -137,6 +137,9 @@ class SnapshotObject:
     async def delete(self, call: Call, options: dict[str, Any]) -> str:
         return await verbs.delete(self._rooms, call, self.domain_uuid, self.name, options)
 
+    async def prepare(self, _method: str, _arguments: Mapping[str, Any]) -> None:
+        await verbs.look_again(self._rooms, self.domain_uuid)
+
     def details(self, method: str, _arguments: Mapping[str, Any]) -> dict[str, str]:
         return verbs.snapshot_details(method, self._picture.info, self._snapshot.info)
 

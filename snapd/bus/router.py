@@ -12,6 +12,8 @@
   as in the XML (snake_case). call: a Call. Arguments and options come without variants, options
   complete with their defaults. It returns nothing, the one out argument, or a tuple of them;
 - optionally `owner_uid: int`, where the XML says OwnerMay;
+- optionally `async def prepare(self, method, arguments)`: awaited before details, to look again
+  at what is there;
 - optionally `details(self, method, arguments) -> dict[str, str]`: what the act is about, for who
   has to allow it: `domain`, `uuid`, `snapshot`, `created`, `policy`, `verb`. method: the XML name;
   arguments: by name. It is asked before and, after the yes, again: another answer is Changed. It
@@ -200,6 +202,8 @@ class Router:
         """The object to act on, once the act is authorized and still about the same thing."""
         if member.owner_may and obj.owner_uid == await call.uid():
             return obj
+        if hasattr(obj, "prepare"):
+            await obj.prepare(member.name, arguments)
         details = _details(obj, member, arguments)
         await self.ask(call, member.action, details)
         again = self._objects.resolve(path)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, TimedOut
 from ..model import DomainInfo, Origin, SnapshotInfo
 from ..operations import Asker, RevertWish, Wish, identity
 from ..wire import paths
@@ -21,6 +22,15 @@ async def asker(call: Call, options: dict[str, Any]) -> Asker:
     if len(request.encode("utf-8", "surrogatepass")) > MAX_REQUEST:
         raise InvalidArgument(f"option request has more than {MAX_REQUEST} bytes")
     return Asker(await call.uid(), options["max_wait"], request)
+
+
+async def look_again(rooms: Rooms, domain: str) -> None:
+    """List the domain anew; one that doesn't answer, or is at work for us, stays as it was."""
+    await rooms.inventory.ready("cannot look at the VM")
+    uuid = rooms.inventory.find(domain).info.uuid
+    if not rooms.jobs.holds(uuid):
+        with contextlib.suppress(TimedOut):
+            await rooms.inventory.refresh(uuid)
 
 
 async def create(rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]) -> str:
