@@ -70,6 +70,7 @@ class Inventory:
         self._hold = hold
         self._clock = clock
         self._loaded = asyncio.Event()
+        self._tried = asyncio.Event()
         self._wanted: dict[str, None] = {}
         self._missed: set[str] = set()
         self._wake = asyncio.Event()
@@ -95,10 +96,12 @@ class Inventory:
     # --- answering
 
     async def settled(self) -> None:
-        """Wait up to 10 s for the first full read, where one is under way."""
-        if self.connected and self.loading:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._loaded.wait(), LOADING_WAIT)
+        """Wait up to 10 s for the first full read, where one or the first connect is under way."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOADING_WAIT):
+                await self._tried.wait()
+                if self.connected and self.loading:
+                    await self._loaded.wait()
 
     async def ready(self, what: str) -> None:
         """Wait as settled(); raises Unavailable where that didn't help."""
@@ -226,6 +229,7 @@ class Inventory:
         self._wake.set()
 
     def _on_connection(self, connected: bool) -> None:
+        self._tried.set()
         self.loading = True
         self._loaded.clear()
         if connected:

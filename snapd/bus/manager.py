@@ -196,6 +196,8 @@ class Manager(PolicyMethods):
 
     async def prepare(self, method: str, arguments: Mapping[str, Any]) -> None:
         """A verb lists its domain anew first: what other tools did sends no event."""
+        if method == "CreateSnapshot":
+            await self._rooms.inventory.ready("cannot make a snapshot")
         if method in ("RevertSnapshot", "DeleteSnapshot"):
             await verbs.look_again(self._rooms, arguments["domain"])
 

@@ -80,6 +80,7 @@ class Connections:
             except (libvirt.libvirtError, TimeoutError) as e:
                 self.error = " ".join(str(e).split()) or "opening it took too long"
                 log.warning("cannot connect to libvirt at %s: %s", self.uri, self.error)
+                self._on_change(False)
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
                 delay = min(delay * 2, BACKOFF_SECONDS[1])
                 continue
