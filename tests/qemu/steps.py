@@ -117,8 +117,11 @@ def clean(guest: Guest) -> None:
             guest.wait()
             return
     guest.virsh("destroy", check=False)
+    xml = guest.virsh("dumpxml", "--inactive", "--security-info")
     guest.virsh("undefine", "--managed-save", "--snapshots-metadata", "--checkpoints-metadata")
     for disk in guest.disks:
         for name in guest.tags(disk.path):
             qemu_img("snapshot", "-d", name, disk.path)
-    guest.up()
+    guest.define(xml)
+    guest.start()
+    guest.wait()

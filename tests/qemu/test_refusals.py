@@ -190,8 +190,8 @@ def test_backup_at_work_makes_every_verb_busy_at_once(client: Client, guest: Gue
     client.create("vm", "before", **RUNNING)
     xml = guest.folder / "backup.xml"
     disks = "".join(
-        f"<disk name='{d.path.stem}' type='file'><scratch file='{guest.folder}/{d.path.stem}.scratch'/>"
-        "</disk>"
+        f"<disk name='{d.path.stem}' type='file'>"
+        f"<scratch file='{guest.folder}/{d.path.stem}.scratch'/></disk>"
         for d in guest.disks
     )
     xml.write_text(
@@ -225,7 +225,7 @@ def test_block_job_at_work_makes_create_busy(client: Client, guest: Guest) -> No
         guest.virsh("blockjob", "vda", "--abort")
         target.unlink()
     with untouched(guest):
-        client.until("the job is gone", lambda: "No current" in guest.virsh("blockjob", "vda"))
+        client.until("the job is gone", lambda: "Copy" not in guest.virsh("blockjob", "vda"))
 
 
 def test_checkpoint_refuses_revert_and_not_create(client: Client, guest: Guest) -> None:
