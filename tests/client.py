@@ -93,7 +93,7 @@ class Daemon:
 
     def check(self) -> None:
         """AssertionError where its log holds a traceback or a complaint of python -X dev."""
-        found = re.search("Traceback|Warning:|was never|Executing <", self.log)
+        found = re.search("Traceback|Warning:|was never", self.log)
         assert found is None, f"{found and found[0]} in the daemon's log: {self.log}"
 
     def hang(self, on: bool) -> None:
