@@ -1,0 +1,56 @@
+"""Many calls at once: every one is answered with its result, and the daemon is still there."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from snapd.wire import paths
+from snapd.wire.values import unwrap
+from tests.bus import private_bus
+from tests.client import INTERFACE, Client
+from tests.driver.house import House
+
+MANAGER = f"{INTERFACE}.Manager"
+
+
+async def ask_at_once(client: Client, count: int) -> list[Any]:
+    """That many ListDomains in flight together; their answers in the order of the calls."""
+    call = (paths.NAME, paths.ROOT, MANAGER, "ListDomains", "a{sv}", {})
+    return await asyncio.gather(*(client.bus.call(*call, timeout=50) for _ in range(count)))
+
+
+def check(answers: list[Any], count: int) -> None:
+    assert len(answers) == count
+    for answer in answers:
+        rows, info = unwrap(answer)
+        assert [row["Name"] for row in rows] == ["db-1", "web-1", "web-2"]
+        assert info["Next"] == ""
+
+
+def test_calls_thousand_at_once_all_answered(running: House) -> None:
+    client = running.client
+    pid = running.daemon.pid
+    client.rows("ListDomains")
+    check(client.run(ask_at_once(client, 1000)), 1000)
+    assert running.daemon.running and running.daemon.pid == pid
+    assert len(client.rows("ListDomains")) == 3
+
+
+def test_calls_three_clients_on_system_limits_all_answered(tmp_path: Path) -> None:
+    with private_bus(system_limits=True) as bus:
+        house = House(bus.address, tmp_path)
+        try:
+            house.start().rows("ListDomains")
+            clients = [house.client, house.another(), house.another()]
+            flights = [
+                asyncio.run_coroutine_threadsafe(ask_at_once(c, 120), c._loop) for c in clients
+            ]
+            for flight in flights:
+                check(flight.result(60), 120)
+            assert house.daemon.running
+            assert len(clients[1].rows("ListDomains")) == 3
+        finally:
+            print(house.daemon.log)
+            house.close()
