@@ -17,8 +17,10 @@ MANAGER = f"{INTERFACE}.Manager"
 
 async def ask_at_once(client: Client, count: int) -> list[Any]:
     """That many ListDomains in flight together; their answers in the order of the calls."""
-    call = (paths.NAME, paths.ROOT, MANAGER, "ListDomains", "a{sv}", {})
-    return await asyncio.gather(*(client.bus.call(*call, timeout=50) for _ in range(count)))
+    call: tuple[Any, ...] = (paths.NAME, paths.ROOT, MANAGER, "ListDomains", "a{sv}", {})
+    asked = (client.bus.call(*call, timeout=50) for _ in range(count))
+    answers: list[Any] = await asyncio.gather(*asked)
+    return answers
 
 
 def check(answers: list[Any], count: int) -> None:
