@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from ...errors import NoSuchPolicy, Protected
-from ...model import Policy
+from ...errors import InvalidArgument, NoSuchPolicy, Protected
+from ...model import Policy, Warned
 from ...settings import check_definition, matches, system_timezone
 from ..client import Client, Row
 from ..confirm import confirm
@@ -22,8 +22,7 @@ CHECKOUT = Path(__file__).parents[3] / "packaging" / "policies"
 
 async def enable(client: Client, args: Namespace, screen: Screen) -> int:
     path = find(args.template)
-    checked = check_definition(path.stem, read_definition(path), "api", system_timezone())
-    policy, warnings = checked.demand(path.name)
+    policy, warnings = _read(path)
     rows, _ = await client.rows("ListPolicies", fields=["Name", "Revision", "Source"])
     present = next((row for row in rows if row["Name"] == policy.name), None)
     _refuse(policy, present)
@@ -51,6 +50,14 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
         {"Name": policy.name, "Revision": revision, "NextFires": slots[0], "Domains": covered}
     )
     return 0
+
+
+def _read(path: Path) -> tuple[Policy, list[Warned]]:
+    try:
+        definition = read_definition(path)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{path}: {error.message}", item=str(path)) from error
+    return check_definition(path.stem, definition, "api", system_timezone()).demand(str(path))
 
 
 def find(template: str) -> Path:

@@ -24,7 +24,7 @@ def validate(args: Namespace, screen: Screen) -> int:
     slots: list[int] = []
     if checked.policy:
         slots = _slots(checked.policy, args.after, args.count, int(screen.now))
-    _show(screen, path.name, checked, slots)
+    _show(screen, args.file, checked, slots)
     screen.document(
         {
             "Valid": checked.policy is not None,
@@ -51,7 +51,7 @@ def read_definition(path: Path) -> Mapping[str, object]:
     try:
         return parse_toml(read_file(path))
     except OSError as error:
-        raise InvalidArgument(f"{path.name}: cannot be read: {error.strerror}") from error
+        raise InvalidArgument(f"cannot be read: {error.strerror}") from error
 
 
 def _slots(policy: Policy, after: int | None, count: int, now: int) -> list[int]:

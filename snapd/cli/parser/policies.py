@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .common import FORMAT, add_command, count, instant, job_options, vm_argument, yes_option
+from .common import add_command, count, instant, job_options, vm_argument, yes_option
 
 if TYPE_CHECKING:
     from .common import Commands
 
 
 def add(commands: Commands) -> None:
-    policy = commands.add_parser(
+    policy = add_command(
+        commands,
         "policy",
-        help="what is taken when, and how long it is kept",
-        description="Policies say which VMs are snapshotted when, and how long that is kept.",
-        formatter_class=FORMAT,
-        allow_abbrev=False,
+        "",
+        "say which VMs are snapshotted when, and how long that is kept",
+        """virtsnap policy list
+        virtsnap policy enable nightly
+        virtsnap policy run nightly web-1""",
     )
     inner: Commands = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_command(

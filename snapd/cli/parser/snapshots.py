@@ -49,7 +49,7 @@ def _create(commands: Commands) -> None:
         virtsnap create web-1 --memory           with RAM: the VM stands still while it is written
         virtsnap create web-1 --no-memory        disks only: milliseconds
         virtsnap create db-1 --quiesce           only if the guest agent can freeze it
-        virtsnap create web-1 --trial              to try something: kept out of every policy""",
+        virtsnap create web-1 --trial            to try something: kept out of every policy""",
     )
     vm_argument(parser)
     parser.add_argument(
