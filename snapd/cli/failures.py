@@ -59,10 +59,11 @@ def _show(
     screen: Screen, name: str, sentence: str, detail: dict[str, Any], code: int, job: str = ""
 ) -> int:
     number = f" (job {job.rpartition('/')[2]})" if job else ""
-    from .output import ways  # the only one who needs dataclasses (20 ms) where no daemon is
-
     lines = [f"virtsnap: {sentence}{number}"]
-    lines += [f"  way out: {way}" for way in ways.told(detail.get("Ways", ()), screen.bus)]
+    if detail.get("Ways"):
+        from .output import ways  # not before: it needs dataclasses, 20 ms
+
+        lines += [f"  way out: {way}" for way in ways.told(detail["Ways"], screen.bus)]
     about = {**detail, "Job": job} if job else detail
     screen.failure(lines, {"error": name, "message": sentence, "detail": about})
     return code

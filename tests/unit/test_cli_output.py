@@ -1,0 +1,278 @@
+"""What virtsnap prints: foreign strings, times, commands to type, errors."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import time
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snapd import errors
+from snapd.cli import failures
+from snapd.cli.output import text, times, ways
+from snapd.cli.output.screen import Screen
+from snapd.cli.parser import parse
+from snapd.wire.fault import WireError, standard
+
+SNAPD = Path(failures.__file__).parents[1]
+NAMES = json.loads((Path(__file__).parents[1] / "data/names/snapshot_names.json").read_text())
+HOSTILE = [each["name"] for each in NAMES] + [
+    "two\nrows",
+    "\rback",
+    "\x1b]0;title\x07",
+    "\x9b31m",
+    "\u202egnp.exe",
+    "a\u2028b",
+    "zero\u200bwidth",
+    "\udcff",
+    "back\\slash",
+    "",
+    " ",
+    "trail ",
+]
+
+
+# --- strings from elsewhere
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_name_hostile_leaves_no_character_that_a_terminal_obeys(hostile: str) -> None:
+    for shown in (text.safe(hostile), text.name(hostile)):
+        categories = {unicodedata.category(c) for c in shown}
+        assert not categories & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def test_name_different_names_stay_different() -> None:
+    shown = {text.name(each) for each in HOSTILE}
+    assert len(shown) == len(set(HOSTILE))
+    assert text.name("a\nb") != text.name("a\\nb")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("web-1", "web-1"),
+        ("a\nb", "a\\nb"),
+        ("a\\nb", "a\\\\nb"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\u202ex", "\\u202ex"),
+        ("trail ", "'trail '"),
+        ("", "''"),
+        ("Größe 日本", "Größe 日本"),
+    ],
+)
+def test_name_is_shown_as(given: str, shown: str) -> None:
+    assert text.name(given) == shown
+
+
+def test_table_hostile_names_are_one_row_each(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(json=False).table(["NAME", "N"], [[each, str(n)] for n, each in enumerate(HOSTILE)])
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 1 + len(HOSTILE)
+    assert out.isascii() or all(c.isprintable() or c == "\n" for c in out)
+
+
+def test_table_numbers_are_left_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(json=False).table(["NAME"], [["1e5"], ["007"], ["nan"]])
+    assert capsys.readouterr().out.split() == ["NAME", "1e5", "007", "nan"]
+
+
+def test_table_column_without_a_value_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(json=False).table(["A", "B", "C"], [["1", "", "2"], ["3", "", "4"]])
+    assert capsys.readouterr().out == "A    C\n1    2\n3    4\n"
+
+
+def test_document_with_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(json=True)
+    screen.say("a line")
+    screen.note("a note")
+    screen.table(["A"], [["1"]])
+    screen.document({"rows": ["\x1b\u202e"]})
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"rows": ["\x1b\u202e"]}
+    assert shown.out.isascii() and shown.err == ""
+
+
+# --- times
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_minute_is_local(berlin: None) -> None:
+    assert times.minute(1774744200) == "2026-03-29 01:30"  # 00:30 UTC, before the change
+    assert times.minute(1774747800) == "2026-03-29 03:30"  # 01:30 UTC, after it
+
+
+def test_minute_before_1970_and_beyond_the_calendar_are_no_error(berlin: None) -> None:
+    assert times.minute(-86400) == "1969-12-31 01:00"
+    assert times.minute(2**62) == f"{2**62} s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age"),
+    [
+        (-2, "now"),
+        (-59, "59 s ago"),
+        (-61, "1 min ago"),
+        (-7199, "119 min ago"),
+        (-7200, "2 h ago"),
+        (-26 * 3600, "26 h ago"),
+        (-3 * 86400, "3 d ago"),
+        (-15 * 86400, "2 w ago"),
+        (-800 * 86400, "2 y ago"),
+        (3600 * 5, "in 5 h"),
+    ],
+)
+def test_age_is_told_in_the_largest_unit_that_says_enough(seconds: int, age: str) -> None:
+    assert times.age(1_800_000_000 + seconds, 1_800_000_000) == age
+
+
+def test_moment_never_has_no_age() -> None:
+    assert times.moment(0, 1_800_000_000) == "never"
+
+
+# --- commands to type
+
+
+@pytest.mark.parametrize("bus", ["system", "session", "unix:path=/tmp/a b,guid=1"])
+@pytest.mark.parametrize(
+    ("vm", "snapshot"),
+    [("web", "s1"), ("-rf", "s1"), ("web", "--metadata"), ("a b", "$(reboot)'"), ("--json", "-y")],
+)
+def test_command_typed_in_a_shell_means_what_it_was_made_for(
+    bus: str, vm: str, snapshot: str
+) -> None:
+    words = shlex.split(text.command(bus, "revert", vm, snapshot))
+    args = parse(words[1:])
+    assert (words[0], args.bus, args.action) == ("virtsnap", bus, "snapshots.revert")
+    assert (args.vm, args.snapshot, args.json, args.yes) == (vm, snapshot, False, False)
+
+
+def test_typable_name_with_controls_is_given_by_its_uuid() -> None:
+    assert text.typable("web", "UUID") == "web"
+    assert text.typable("a\nb", "UUID") == "UUID"
+
+
+# --- ways
+
+
+def test_told_every_word_in_the_code_is_known() -> None:
+    """The words stand beside `ways=` and in Blocker's last argument."""
+    found: set[str] = set()
+    for path in SNAPD.rglob("*.py"):
+        if "cli" not in path.parts:
+            source = path.read_text()
+            for part in re.findall(r"ways=\(([^)]*)\)", source):
+                found |= set(re.findall(r'"([a-z][a-z0-9-]+)"', part))
+            for part in re.findall(r"Blocker\([^\n]*\(((?:\"[a-z0-9-]+\",? ?)+)\)\)", source):
+                found |= set(re.findall(r'"([a-z][a-z0-9-]+)"', part))
+    assert len(found) > 20
+    assert [word for word in sorted(found) if ways.told([word], "system") == [word]] == []
+
+
+# --- errors
+
+
+def row(**values: Any) -> dict[str, Any]:
+    return {
+        "Path": "/org/virtsnap/Snapd1/jobs/7",
+        "State": "failed",
+        "ErrorName": "",
+        "ErrorMessage": "",
+        "ErrorDetail": {},
+        **values,
+    }
+
+
+CODES = {
+    "InvalidName": 2,
+    "InvalidArgument": 2,
+    "NoSuchDomain": 3,
+    "NoSuchSnapshot": 3,
+    "NoSuchPolicy": 3,
+    "Busy": 4,
+    "Unsupported": 4,
+    "NotAuthorized": 5,
+    "Unavailable": 6,
+    "TimedOut": 1,
+    "LibvirtError": 1,
+}
+
+
+@pytest.mark.parametrize(("name", "code"), CODES.items())
+def test_report_error_and_failed_job_give_the_same_exit_code(name: str, code: int) -> None:
+    kind = errors.by_name(errors.PREFIX + name)
+    assert kind is not None
+    screen = Screen(json=False)
+    assert failures.report(screen, kind("why")) == code
+    failed = failures.JobFailed(row(ErrorName=errors.PREFIX + name, ErrorMessage="why"))
+    assert failures.report(screen, failed) == code
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "says"),
+    [
+        ("ServiceUnknown", 6, "not running on the system bus.*systemctl enable --now virtsnapd"),
+        ("NameHasNoOwner", 6, "not running"),
+        ("Spawn.ExecFailed", 6, "not running on the system bus .text"),
+        ("NoServer", 6, "cannot be reached"),
+        ("NoReply", 6, "did not answer.*virtsnap history"),
+        ("Disconnected", 6, "did not answer"),
+        ("AccessDenied", 5, "does not let you"),
+        ("InteractiveAuthorizationRequired", 5, "password"),
+        ("UnknownMethod", 1, "older"),
+        ("LimitsExceeded", 1, "text"),
+    ],
+)
+def test_report_bus_error_is_a_sentence_and_a_code(
+    word: str, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error: WireError = standard(word, "text")
+    assert failures.report(Screen(json=False), error) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(says, line)
+
+
+def test_report_json_is_one_document_with_name_message_and_detail(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    detail = {"Reason": "raw-disk", "Disk": "vda", "Ways": ["detach-disk"]}
+    error = errors.PREFIX + "Unsupported"
+    failed = failures.JobFailed(row(ErrorName=error, ErrorMessage="no", ErrorDetail=detail))
+    failures.report(Screen(json=True), failed)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert json.loads(shown.err) == {
+        "error": error,
+        "message": "no",
+        "detail": {**detail, "Job": "/org/virtsnap/Snapd1/jobs/7"},
+    }
+
+
+def test_report_text_tells_the_ways_out_and_the_job(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = failures.JobFailed(
+        row(
+            ErrorName=errors.PREFIX + "Unsupported",
+            ErrorMessage="VM\nx cannot",
+            ErrorDetail={"Ways": ["no-memory", "a-new-word"]},
+        )
+    )
+    failures.report(Screen(json=False), failed)
+    assert capsys.readouterr().err.splitlines() == [
+        "virtsnap: VM\\nx cannot (job 7)",
+        "  way out: leave RAM out: --no-memory",
+        "  way out: a-new-word",
+    ]

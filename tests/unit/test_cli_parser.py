@@ -1,0 +1,135 @@
+"""virtsnap's command line: what each way of typing it means."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from argparse import ArgumentParser, _SubParsersAction
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from snapd.cli.parser import build, parse
+from snapd.errors import InvalidArgument
+
+TOP = Path(__file__).parents[2]
+
+
+def commands(parser: ArgumentParser | None = None) -> Iterator[ArgumentParser]:
+    """All parsers of commands that can be typed."""
+    for action in (parser or build())._actions:
+        if isinstance(action, _SubParsersAction):
+            for inner in action.choices.values():
+                yield from commands(inner)
+            return
+    assert parser is not None
+    yield parser
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "value"),
+    [
+        ("", "action", "status.status"),
+        ("", "bus", "system"),
+        ("--session list", "bus", "session"),
+        ("list --session", "bus", "session"),
+        ("list", "bus", "system"),
+        ("--bus-address unix:path=/x list web", "bus", "unix:path=/x"),
+        ("--json list", "json", True),
+        ("list --json", "json", True),
+        ("list", "json", False),
+        ("policy --json list", "json", True),
+        ("create web --memory", "memory", "yes"),
+        ("create --memory web", "vm", "web"),
+        ("create --memory web", "memory", "yes"),
+        ("create --memory no web", "memory", "no"),
+        ("create web --memory=auto", "memory", "auto"),
+        ("create web --no-memory", "memory", "no"),
+        ("create web", "memory", None),
+        ("create --quiesce web name", "quiesce", "require"),
+        ("create --quiesce try web", "quiesce", "try"),
+        ("create web --max-pause 90", "max_pause", 90),
+        ("create web --max-pause 2min", "max_pause", 120),
+        ("revert -- -rf --metadata", "vm", "-rf"),
+        ("revert -- -rf --metadata", "snapshot", "--metadata"),
+        ("delete web -- --metadata", "snapshot", "--metadata"),
+        ("list -- --memory", "vm", "--memory"),
+        ("policy run nightly", "vm", ""),
+        ("policy run nightly web", "vm", "web"),
+        ("policy validate f.toml --after 2026-03-28T11:00:00+00:00", "after", 1774695600),
+        ("policy validate f.toml --after 2026-03-28T12:00+01:00", "after", 1774695600),
+        ("policy validate f.toml --after 2026-03-28T11:00", "after", 1774695600),
+        ("policy validate f.toml --after 1774695600", "after", 1774695600),
+    ],
+)
+def test_parse_command_line_gives_value(typed: str, key: str, value: object) -> None:
+    assert getattr(parse(typed.split()), key) == value
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "crate",
+        "list --al",
+        "list a b",
+        "create",
+        "revert web",
+        "policy",
+        "create web --memory=maybe",
+        "create web --max-pause long",
+        "create web --max-pause 1d2",
+        "policy validate f --count 0",
+        "policy validate f --count 1001",
+        "policy validate f --after tomorrow",
+        "revert web s --after dead",
+    ],
+)
+def test_parse_what_means_nothing_is_invalid_argument(typed: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse(typed.split())
+
+
+def test_parse_argument_that_is_not_utf8_is_invalid_argument() -> None:
+    with pytest.raises(InvalidArgument, match="UTF-8"):
+        parse(["list", "\udcff"])
+
+
+def test_build_every_command_has_examples_that_parse() -> None:
+    seen = 0
+    for parser in commands():
+        lines = re.findall(r"^  virtsnap\b(.*)$", parser.epilog or "", re.MULTILINE)
+        assert lines, f"{parser.prog} has no example"
+        for line in lines:
+            typed = re.sub("'[^']*'", "text", line.split("   ")[0])
+            parse(typed.split())
+            seen += 1
+    assert seen > 20
+
+
+def test_build_every_action_exists_and_is_async_where_it_needs_the_daemon() -> None:
+    for parser in commands():
+        module, _, name = parser.get_default("action").partition(".")
+        action = getattr(import_module(f"snapd.cli.actions.{module}"), name)
+        assert inspect.iscoroutinefunction(action) == parser.get_default("daemon"), parser.prog
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["create", "--help"], ["crate"]])
+def test_main_without_daemon_imports_neither_dbus_next_nor_asyncio(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom snapd.cli.__main__ import run\n"
+        "try: run(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "heavy = {'dbus_next', 'asyncio', 'libvirt', 'croniter', 'tabulate', 'dataclasses'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=TOP,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
