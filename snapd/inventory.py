@@ -120,11 +120,17 @@ class Inventory:
                 found[uuid] = (picture.info.name, picture.error)
         return found
 
+    def _is_unread(self, domain: str) -> bool:
+        return domain.lower() in self.unread or domain in self.unread.values()
+
     def find(self, domain: str) -> DomainPicture:
-        """A domain by UUID, else by name. Raises NoSuchDomain."""
+        """A domain by UUID, else by name. Raises NoSuchDomain; Unavailable where it is there and
+        has not answered yet."""
         picture = self.domains.get(domain.lower())
         if picture is None:
             picture = next((p for p in self.domains.values() if p.info.name == domain), None)
+        if picture is None and self._is_unread(domain):
+            raise Unavailable(f"VM {domain} has not been read yet: it does not answer; try again")
         if picture is None:
             raise NoSuchDomain(
                 f"no VM {domain[:128]!r} at {self.hypervisor.uri}; 'virtsnap status' lists them",
@@ -194,7 +200,7 @@ class Inventory:
         for uuid in [u for u in self.domains if u not in listed]:
             self._gone(uuid)
         self.unread = {uuid: name for uuid, name in listed.items() if uuid not in self.domains}
-        await self._refresh_each(uuid for uuid in listed if not self._hold(uuid))
+        await self._refresh_each(u for u in listed if u in self.unread or not self._hold(u))
         self.checked = int(self._clock())
 
     async def _refresh_each(self, uuids: Iterable[str]) -> None:

@@ -44,7 +44,8 @@ class Connections:
     """All connections to one URI.
 
     on_open(conn): called in a thread when the main connection is new, before anybody reads: the
-    place to register events. on_change(connected): called on the loop.
+    place to register events. on_change(connected): called on the loop, also when the first try
+    has failed.
     """
 
     def __init__(
@@ -74,17 +75,20 @@ class Connections:
     async def keep(self) -> None:
         """Connect, watch, connect again: until cancelled."""
         delay = BACKOFF_SECONDS[0]
+        answered = False
         while True:
             try:
                 await self._open()
             except (libvirt.libvirtError, TimeoutError) as e:
                 self.error = " ".join(str(e).split()) or "opening it took too long"
                 log.warning("cannot connect to libvirt at %s: %s", self.uri, self.error)
-                self._on_change(False)
+                if not answered:
+                    answered = True
+                    self._on_change(False)
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
                 delay = min(delay * 2, BACKOFF_SECONDS[1])
                 continue
-            delay = BACKOFF_SECONDS[0]
+            delay, answered = BACKOFF_SECONDS[0], True
             self._on_change(True)
             try:
                 await self._watch()

@@ -99,10 +99,10 @@ class House:
             db.row_factory = sqlite3.Row
             yield db
 
-    def host_of(self, count: int, snapshots: int = 0) -> None:
-        """Have it started in front of many VMs; see many()."""
+    def serve_text(self, xml: str) -> None:
+        """Have it started in front of that host of the test driver's."""
         path = self.folder / "host.xml"
-        path.write_text(many(count, snapshots))
+        path.write_text(xml)
         self.serve(f"test://{path}")
 
     def tables(self) -> None:
@@ -123,7 +123,7 @@ def heard(client: Client) -> list[tuple[str, str, list[Any]]]:
 
 
 def many(count: int, snapshots: int = 0) -> str:
-    """XML of a host with that many running VMs vm-0, vm-1, ... and foreign snapshots s-0, ..."""
+    """A host with that many running VMs vm-0, vm-1, ... of snapshots s-0, s-1, ... by others."""
     return (
         f"<node xmlns:test='{TEST}'>" + "".join(_vm(n, snapshots) for n in range(count)) + NODE_END
     )
