@@ -123,7 +123,8 @@ class Connections:
         """Return when the main connection is dead."""
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), PROBE_SECONDS)
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._lost.wait()
                 return
             try:
                 await self.read("cannot ask libvirt for its version", lambda c: c.getLibVersion())
@@ -247,7 +248,8 @@ class Connections:
         future = pool.submit(call)
         if done:  # when the thread is done, not when we stop waiting for it
             future.add_done_callback(lambda _: self._on_loop(done))
-        return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        async with asyncio.timeout(timeout):  # wait_for() of 3.11 swallows cancellations
+            return await asyncio.wrap_future(future)
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: we are leaving

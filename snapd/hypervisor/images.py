@@ -73,7 +73,8 @@ class Images:
 
         async def one(path: str) -> str:
             try:
-                gone = await asyncio.wait_for(asyncio.to_thread(look, path), 5)
+                async with asyncio.timeout(5):
+                    gone = await asyncio.to_thread(look, path)
             except TimeoutError:
                 return ""
             return path if gone else ""
@@ -92,7 +93,8 @@ class Images:
             limit=OUTPUT_BYTES,
         )
         try:
-            out, err = await asyncio.wait_for(process.communicate(), TIMEOUT)
+            async with asyncio.timeout(TIMEOUT):
+                out, err = await process.communicate()
         except TimeoutError as e:
             raise TimedOut(
                 f"qemu-img did not read {Path(path).name} within {TIMEOUT:g} s",

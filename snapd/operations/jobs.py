@@ -195,7 +195,8 @@ class Jobs:
     async def wait(self, job: Job, timeout: float | None) -> Job:
         """Wait for a job's end; raises TimedOut (the job goes on)."""
         try:
-            await asyncio.wait_for(job.ended.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await job.ended.wait()
         except TimeoutError as e:
             raise TimedOut(f"job {job.id} is still {job.row.state} ({job.phase})") from e
         return job

@@ -106,7 +106,8 @@ class Engine:
                 log.error("the policies could not be run: %s", e.message)
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), self._pause())
+                async with asyncio.timeout(self._pause()):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
