@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .bus import contract
 from .bus.authority import root_only, same_user
@@ -138,55 +139,74 @@ async def _serve(
     place: Place, rooms: Rooms, interfaces: contract.Contract, notifier: Notifier
 ) -> None:
     """Own the name, say READY, work until stopped, and leave in order."""
+    stop = _stop_asked()
     bus = await Transport.connect(place.bus)
     signals = Signals(bus, interfaces)
     house = House(rooms, interfaces)
     authorize = root_only if place.bus == "system" else same_user
     router = Router(bus, interfaces, signals, Tree(house), authorize)
     Publisher(rooms, house, signals)
+    libvirt = None
     try:
         await rooms.jobs.load()
         await bus.request_name(NAME)
         notifier.ready(f"reading VMs at {rooms.hypervisor.uri}")
         log.info("owns %s on the %s bus", NAME, place.bus)
+        libvirt = asyncio.create_task(_libvirt(rooms).keep(), name="libvirt")
         with _hangup(rooms.policies):
-            await _work(rooms, bus, notifier)
+            await _work(rooms, bus, notifier, stop, libvirt)
     finally:
         notifier.stopping()
-        await rooms.jobs.stop(STOP_SECONDS)
+        await rooms.jobs.stop(STOP_SECONDS)  # still connected: what ends now is verified now
+        if libvirt:
+            await _cancel(libvirt)
         await router.close()
         await bus.close()
         await _libvirt(rooms).close()
 
 
-async def _work(rooms: Rooms, bus: Transport, notifier: Notifier) -> None:
-    """Until SIGTERM or SIGINT; a vital task that ends takes the daemon along."""
-    hypervisor = _libvirt(rooms)
+def _stop_asked() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _work(
+    rooms: Rooms,
+    bus: Transport,
+    notifier: Notifier,
+    stop: asyncio.Event,
+    libvirt: asyncio.Task[None],
+) -> None:
+    """Until SIGTERM or SIGINT; a vital task that ends takes the daemon along."""
+    alive = _libvirt(rooms).alive
     vital = [
         asyncio.create_task(work, name=name)
         for name, work in (
             ("stop", stop.wait()),
             ("bus", bus.wait_disconnected()),
-            ("libvirt", hypervisor.keep()),
             ("inventory", rooms.inventory.run()),
             ("policies", rooms.engine.run()),
-            ("watchdog", notifier.watch(hypervisor.alive, lambda: _status(rooms))),
+            ("watchdog", notifier.watch(alive, lambda: _status(rooms))),
         )
     ]
     try:
-        done, _ = await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([*vital, libvirt], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             log.info("leaving: %s", task.get_name())
             task.result()
     finally:
         rooms.jobs.stopping = True
-        for task in vital:
-            task.cancel()
-        await asyncio.gather(*vital, return_exceptions=True)
+        await _cancel(*vital)
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _libvirt(rooms: Rooms) -> LibvirtHypervisor:

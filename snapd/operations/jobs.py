@@ -56,6 +56,7 @@ class Jobs:
         self.judge: Work | None = None
         self._clock = clock
         self._turns = Turns(parallel)
+        self._submitting = asyncio.Lock()
         self._queued: dict[str, list[Job]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._on_added: list[Callable[[Job], None]] = []
@@ -100,18 +101,20 @@ class Jobs:
 
     async def submit(self, request: Request, work: Work) -> Job:
         """Queue a job, or find the one that is the same request. Raises LimitExceeded,
-        InvalidArgument (the request id was used for something else)."""
-        if same := await self._same(request):
-            return same
-        waiting = self._queued.setdefault(request.domain, [])
-        if request.domain and len(waiting) >= QUEUE_LENGTH:
-            raise LimitExceeded(
-                f"VM {request.domain_name} has {QUEUE_LENGTH} requests waiting; try again later"
-            )
-        job = await self._add(request, JobState.QUEUED)
-        waiting.append(job)
-        self._start(job, self._run(job, request, work))
-        return job
+        InvalidArgument (the request id was used for something else), Unavailable (stopping)."""
+        async with self._submitting:  # or two at once would not see each other
+            if same := await self._same(request):
+                return same
+            if self.stopping:
+                raise Unavailable("virtsnapd is stopping; call again when it is back")
+            if request.domain and len(self._queued.get(request.domain, ())) >= QUEUE_LENGTH:
+                raise LimitExceeded(
+                    f"VM {request.domain_name} has {QUEUE_LENGTH} requests waiting; try later"
+                )
+            job = await self._add(request, JobState.QUEUED)
+            self._queued.setdefault(request.domain, []).append(job)
+            self._start(job, self._run(job, request, work))
+            return job
 
     async def _same(self, request: Request) -> Job | None:
         if request.request:
@@ -377,6 +380,8 @@ class Jobs:
     async def stop(self, timeout: float) -> None:
         """Begin nothing new, give running calls that long, and leave their intents open."""
         self.stopping = True
+        async with self._submitting:
+            await asyncio.sleep(0)  # a task that never began could not say that it is cancelled
         for job in list(self.all.values()):
             if job.id in self._tasks and job.row.state in (JobState.QUEUED, JobState.UNKNOWN):
                 self._tasks[job.id].cancel()
