@@ -75,6 +75,8 @@ class Store:
             self._connect(path)
         except sqlite3.DatabaseError as e:
             raise StoreBroken(f"the store {path.name} is damaged: {e}") from e
+        except (ValueError, TypeError) as e:
+            raise StoreBroken(f"the store {path.name} holds what makes no sense: {e}") from e
 
     def _connect(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -95,6 +97,8 @@ class Store:
             )
         for row in self._db.execute("SELECT * FROM snapshots"):
             self._mirror(read_record(row))
+        for row in self._db.execute("SELECT * FROM jobs WHERE finished = 0"):
+            JobRow.read(row)  # or it would be found out in the middle of the start
 
     async def close(self) -> None:
         """Close the file and let the lock go. Waits for writes under way."""
