@@ -124,7 +124,7 @@ class Jobs:
                     raise InvalidArgument(
                         f"request id {request.request!r} was used for something else (job {row.id})"
                     )
-                return self.all.get(row.id) or self._remember(Job(row, self), ended=True)
+                return self.all.get(row.id) or self._recall(row)
             return None
         return next(
             (
@@ -158,11 +158,15 @@ class Jobs:
         )
         return self._remember(Job(replace(row, id=await self.store.add_job(row)), self))
 
-    def _remember(self, job: Job, *, ended: bool = False) -> Job:
+    def _recall(self, row: JobRow) -> Job:
+        """An ended job that is asked for again: it stays a while from now on."""
+        return self._remember(Job(row, self), ended=True, since=self._now())
+
+    def _remember(self, job: Job, *, ended: bool = False, since: int = 0) -> Job:
         self.all[job.id] = job
         if ended:
             job.ended.set()
-            self._linger(job)
+            self._linger(job, since)
         for call in self._on_added:
             call(job)
         return job
@@ -342,11 +346,11 @@ class Jobs:
             job=row.id,
         )
 
-    def _linger(self, job: Job) -> None:
+    def _linger(self, job: Job, since: int = 0) -> None:
         ended = [j for j in self.all.values() if j.row.state.finished]
         for old in ended[: max(0, len(ended) - LINGER_COUNT)]:
             self._remove(old)
-        left = max(0, job.row.finished + LINGER_SECONDS - self._now())
+        left = max(0, (since or job.row.finished) + LINGER_SECONDS - self._now())
         asyncio.get_running_loop().call_later(left, self._remove, job)
 
     def _remove(self, job: Job) -> None:
