@@ -12,14 +12,12 @@ from snapd.wire import paths
 from tests.client import Client
 from tests.driver.house import DB1, HOST, WEB1, WEB2, House, heard
 
-VMS = [("web-1", "running", "memory"), ("db-1", "paused", "memory"), ("web-2", "shutoff", "offline")]
+VMS = [
+    ("web-1", "running", "memory"),
+    ("db-1", "paused", "memory"),
+    ("web-2", "shutoff", "offline"),
+]
 UUIDS = {"web-1": WEB1, "web-2": WEB2, "db-1": DB1}
-
-
-FILESYSTEM = (
-    "<filesystem type='mount'><driver type='virtiofs'/><source dir='/srv'/><target dir='srv'/>"
-    "</filesystem>"
-)
 
 
 def listening(house: House) -> Client:
@@ -77,7 +75,9 @@ def test_create_snapshot_without_name_is_named_by_its_time(running: House) -> No
     name = running.client.create("web-1")["Name"]
     stem, _, stamp = name.partition("-")
     assert stem == "manual"
-    assert abs(time.mktime(time.strptime(stamp + " UTC", "%Y%m%dT%H%M%SZ %Z")) - time.time()) < 86400
+    assert (
+        abs(time.mktime(time.strptime(stamp + " UTC", "%Y%m%dT%H%M%SZ %Z")) - time.time()) < 86400
+    )
     again = running.client.create("web-1")["Name"]  # within the same second, most likely
     assert again != name
 
@@ -114,10 +114,8 @@ def test_revert_snapshot_takes_safety_snapshot_that_leads_back(running: House) -
 
 
 def test_revert_snapshot_whose_safety_snapshot_cannot_be_made_is_refused(house: House) -> None:
-    """virtsnapd.toml says that a running VM's RAM is saved or nothing; this VM's cannot be."""
-    text = HOST.read_text().replace("</disk>", "</disk>" + FILESYSTEM, 1)
-    house.serve_text(text)
-    (house.daemon.config / "virtsnapd.toml").write_text("[libvirt]\nmonitor = false\n")
+    """A raw disk has been added since the snapshot was made."""
+    house.serve_text(HOST.read_text().replace("qcow2'/>", "raw'/>", 1))
     client = house.start()
     job = client.call("RevertSnapshot", "web-1", "by-hand")
     with pytest.raises(Unsupported) as refused:
@@ -195,7 +193,11 @@ def test_create_tells_object_change_and_signal_before_the_job_is_completed(runni
     order = [what for _, what, body in told if what != "PropertiesChanged"]
     assert order[:1] == ["InterfacesAdded"]  # the job's own
     assert order.index("SnapshotCreated") < order.index("Completed")
-    current = [b[1]["CurrentSnapshot"] for at, w, b in told if at == paths.domain(WEB1) and w == "PropertiesChanged" and "CurrentSnapshot" in b[1]]
+    current = [
+        b[1]["CurrentSnapshot"]
+        for at, w, b in told
+        if at == paths.domain(WEB1) and w == "PropertiesChanged" and "CurrentSnapshot" in b[1]
+    ]
     assert current == [path]
 
 
@@ -205,9 +207,11 @@ def test_delete_tells_removal_and_signal(running: House) -> None:
     client.wait(job)
     client.until("Completed", lambda: client.signals("Completed"))
     path = paths.snapshot(WEB1, "by-hand")
-    assert [paths.snapshots_of(WEB1), "InterfacesRemoved", [path, ["org.virtsnap.Snapd1.Snapshot"]]] in [
-        list(each) for each in heard(client)
-    ]
+    assert [
+        paths.snapshots_of(WEB1),
+        "InterfacesRemoved",
+        [path, ["org.virtsnap.Snapd1.Snapshot"]],
+    ] in [list(each) for each in heard(client)]
     (deleted,) = client.signals("SnapshotDeleted")
     assert deleted[:2] == [WEB1, path]
     assert deleted[2]["Job"] == job

@@ -70,7 +70,11 @@ def test_no_libvirt_at_start_is_up_and_says_so(house: House) -> None:
     client = house.start()
     assert client.rows("ListDomains") == []
     state = client.properties()
-    assert (state["Connected"], state["LibvirtURI"], state["Health"]) == (False, NOWHERE, "critical")
+    assert (state["Connected"], state["LibvirtURI"], state["Health"]) == (
+        False,
+        NOWHERE,
+        "critical",
+    )
     assert problems(client) == {"not-connected"}
     assert [row["Name"] for row in client.rows("ListPolicies")] == ["nightly"]
     assert client.rows("ListSnapshots", "") == client.rows("ListHistory", "") == []
@@ -179,5 +183,3 @@ def pruned_nothing(client: Client) -> bool:
         client.wait(client.call("RunPolicy", "nightly", domain="web-2"))
     rows = client.snapshots("web-2").values()
     return [row["Origin"] for row in rows] == ["policy", "policy"]
-
-
