@@ -38,6 +38,7 @@ API = {
         "RemovePolicy": "sa{sv} -> , policy",
         "RunPolicy": "sa{sv} -> o, policy",
         "PreviewRetention": "ssa{sv} -> aa{sv}a{sv}, -",
+        "ConfirmPrune": "sssa{sv} -> o, delete",
         "PreviewSchedule": "sa{sv} -> ax, -",
         "ConfirmPrune": "sssa{sv} -> o, delete",
         "Reload": "a{sv} -> aa{sv}, manage",
