@@ -99,6 +99,10 @@ class House:
             db.row_factory = sqlite3.Row
             yield db
 
+    def host_of(self, count: int, snapshots: int = 0) -> None:
+        """Have it started in front of many VMs; see many()."""
+        self.serve_text(many(count, snapshots))
+
     def serve_text(self, xml: str) -> None:
         """Have it started in front of that host of the test driver's."""
         path = self.folder / "host.xml"

@@ -13,7 +13,7 @@ from snapd.wire import paths
 from snapd.wire.values import unwrap
 from tests.bus import private_bus
 from tests.client import INTERFACE, Client, options
-from tests.driver.house import House, many, uuid_of
+from tests.driver.house import House, uuid_of
 
 MANAGER = f"{INTERFACE}.Manager"
 
@@ -53,7 +53,7 @@ def crowded(tmp_path: Any) -> Iterator[House]:
     """A daemon on a bus with the system bus's limits, and 150 VMs."""
     with private_bus(system_limits=True) as bus:
         made = House(bus.address, tmp_path)
-        made.serve_text(many(150))
+        made.host_of(150)
         try:
             made.start()
             yield made
@@ -160,7 +160,7 @@ def test_job_that_is_done_answers_wait_0_and_cannot_be_cancelled(running: House)
 
 
 def test_1000_calls_at_once_are_all_answered(house: House) -> None:
-    house.serve_text(many(150))
+    house.host_of(150)
     client = house.start()
     answers = at_once(client, *[("GetDomain", (f"vm-{n % 150}",), {}) for n in range(1000)])
     assert answers == [paths.domain(uuid_of(n % 150)) for n in range(1000)]
