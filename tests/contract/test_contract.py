@@ -40,7 +40,6 @@ API = {
         "PreviewRetention": "ssa{sv} -> aa{sv}a{sv}, -",
         "ConfirmPrune": "sssa{sv} -> o, delete",
         "PreviewSchedule": "sa{sv} -> ax, -",
-        "ConfirmPrune": "sssa{sv} -> o, delete",
         "Reload": "a{sv} -> aa{sv}, manage",
         "SnapshotCreated": "soa{sv}",
         "SnapshotDeleted": "soa{sv}",
