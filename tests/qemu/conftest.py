@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -117,15 +116,21 @@ def client(bus: PrivateBus, daemon: Daemon) -> Iterator[Client]:
         yield made
 
 
+class DiscGuest(Guest):
+    """A guest with a disc in its drive hda."""
+
+    @property
+    def xml(self) -> str:
+        drive = f"""<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>
+      <source file='{self.folder}/disc.iso'/><target dev='hda' bus='ide'/><readonly/></disk>"""
+        return super().xml.replace("<devices>", f"<devices>{drive}")
+
+
 @pytest.fixture(scope="session")
 def session_guest(session_bed: PrivateLibvirt) -> Iterator[Guest]:
-    guest = Guest.make("vm", session_bed.images, disks=2)
-    disc = guest.folder / "disc.iso"
-    disc.write_bytes(bytes(2048 * 16))
-    guest.define(_with_cdrom(guest.xml, disc))
-    guest.start()
-    guest.wait()
-    yield guest
+    guest = DiscGuest.make("vm", session_bed.images, disks=2)
+    (guest.folder / "disc.iso").write_bytes(bytes(2048 * 16))
+    yield guest.up()
     session_bed.mend_libvirtd()
     guest.remove()
 
@@ -147,9 +152,3 @@ def know(client: Client, guest: Guest) -> None:
         f"the daemon sees {guest.name} {guest.state()}",
         lambda: (row := client.domain(guest.name)) and row["State"] == names[guest.state()],
     )
-
-
-def _with_cdrom(xml: str, disc: Path) -> str:
-    drive = f"""<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>
-      <source file='{disc}'/><target dev='hda' bus='ide'/><readonly/></disk>"""
-    return xml.replace("<devices>", f"<devices>{drive}")

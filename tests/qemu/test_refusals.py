@@ -249,7 +249,9 @@ def test_external_snapshot_by_virsh_refuses_all_verbs_and_is_listed(
     overlays = [f"{guest.folder}/{d.path.stem}.ext" for d in guest.disks]
     guest.virsh("snapshot-create-as", "ext", "--disk-only")
     try:
-        row = client.until("it is listed", lambda: client.snapshots("vm").get("ext"), 70)
+        guest.virsh("suspend")  # the create itself sends no event
+        guest.virsh("resume")
+        row = client.until("it is listed", lambda: client.snapshots("vm").get("ext"))
         assert (row["Kind"], row["Origin"]) == ("external", "foreign")
         assert (row["RevertBlocker"], row["DeleteBlocker"]) == ("external-unsupported",) * 2
         boot = guest.cmd("boot-id")
