@@ -19,10 +19,10 @@ def confirm(screen: Screen, question: str, *, yes: bool) -> None:
     if yes or not screen.can_ask:
         return
     screen.flush()
-    screen.draw(f"{question} [y/N] ")
     # asyncio's handler would only cancel the task, which cannot run while we read here
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        screen.draw(f"{question} [y/N] ")
         answer = sys.stdin.readline()
     finally:
         signal.signal(signal.SIGINT, ours)

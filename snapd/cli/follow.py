@@ -105,7 +105,8 @@ class Progress:
         """Take in properties of the job."""
         self._row.update(news)
         phase = self._phase()
-        if not self._screen.live and phase != self._told and phase not in FINISHED:
+        over = self._row.get("State") in FINISHED
+        if not (self._screen.live or over) and phase != self._told:
             self._told = phase
             self._screen.note(f"job {_number(self._path)}: {phase}")
 

@@ -1,0 +1,117 @@
+"""virtsnap as a process: in a pipe, or in a terminal of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.client import TOP
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error document, the only thing that was printed."""
+        assert self.out == ""
+        return dict(json.loads(self.err))
+
+
+def command(address: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "snapd.cli", "--bus-address", address, *arguments]
+
+
+def virtsnap(address: str, *arguments: str) -> Done:
+    """Run it without a terminal; AssertionError where it shows a traceback."""
+    done = subprocess.run(
+        command(address, *arguments),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd=TOP,
+        timeout=60,
+        check=False,
+    )
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in err, err
+    return Done(done.returncode, out, err)
+
+
+class Terminal:
+    """virtsnap in a terminal. screen: all that it has written so far."""
+
+    def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
+        self._master, self._process = master, process
+        self.screen = ""
+
+    def until(self, text: str, timeout: float = 20) -> None:
+        """Read until the text is there."""
+        deadline = time.monotonic() + timeout
+        while text not in self.screen:
+            assert self._read(deadline - time.monotonic()), f"no {text!r}: {self.screen!r}"
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def end(self, timeout: float = 20) -> int:
+        """Read until it ends; its exit code."""
+        deadline = time.monotonic() + timeout
+        while self._read(deadline - time.monotonic()):
+            pass
+        code = self._process.wait(max(deadline - time.monotonic(), 0.1))
+        assert "Traceback" not in self.screen, self.screen
+        return code
+
+    def _read(self, timeout: float) -> bool:
+        if not select.select([self._master], [], [], max(timeout, 0))[0]:
+            return False
+        try:
+            data = os.read(self._master, 65536)
+        except OSError:  # EIO: nobody has the other end any more
+            return False
+        self.screen += data.decode()
+        return bool(data)
+
+
+@contextmanager
+def terminal(address: str, *arguments: str) -> Iterator[Terminal]:
+    """virtsnap in a terminal of its own, which is its controlling one: Ctrl-C reaches it."""
+    process: subprocess.Popen[bytes] | None = None
+    master, slave = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            # setsid --ctty makes the terminal the controlling one
+            ["setsid", "--ctty", *command(address, *arguments)],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=TOP,
+        )
+        os.close(slave)
+        slave = -1
+        yield Terminal(master, process)
+    finally:
+        if slave >= 0:
+            os.close(slave)
+        os.close(master)
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait(10)
