@@ -14,7 +14,7 @@ from typing import Any
 
 from ..hypervisor import DomainEvent, EventKind
 from ..inventory import Change, DomainPicture
-from ..model import DomainInfo, JobState, Policy, Problem, Snapshot, Status, Verb
+from ..model import DomainInfo, JobState, Policy, Problem, Snapshot, SnapshotKey, Status, Verb
 from ..operations import Job
 from ..store import HistoryRow, RunRow
 from ..wire import paths
@@ -102,6 +102,7 @@ class Publisher:
         now = self._snapshots_now(picture)
         if shown is None:
             self._shown[uuid] = _Shown(picture.info, now)
+            self._went_unseen(picture)
             self._signals.added(DomainObject(self._rooms, picture))
             for snapshot in now.values():
                 self._signals.added(self._house.snapshot_of(picture, snapshot))
@@ -142,23 +143,30 @@ class Publisher:
         job = self._job_of(gone, Verb.DELETE)
         self._tell("SnapshotDeleted", gone, job)
         if self._rooms.store.record(gone.key) is not None:
-            self._keep(self._removed_outside(gone, since))
+            self._keep(self._removed_outside(gone.key, gone.domain_name, since))
 
-    async def _removed_outside(self, gone: Snapshot, since: int) -> None:
+    def _went_unseen(self, picture: DomainPicture) -> None:
+        """What our records know and libvirt doesn't went while nobody looked."""
+        here = {(s.name, s.created) for s in picture.snapshots.values()}
+        for record in self._rooms.store.records_of(picture.info.uuid):
+            if (record.key.name, record.key.created) not in here:
+                self._keep(self._removed_outside(record.key, picture.info.name, 0))
+
+    async def _removed_outside(self, key: SnapshotKey, domain_name: str, since: int) -> None:
         """Our record stays true: another tool removed it between two times."""
         row = HistoryRow(
             time=int(self._rooms.clock()),
             not_before=since,
             verb=Verb.DELETE.value,
-            domain=gone.domain,
-            domain_name=gone.domain_name,
-            snapshot=gone.info.name,
-            created=gone.info.created,
+            domain=key.domain,
+            domain_name=domain_name,
+            snapshot=key.name,
+            created=key.created,
             reason="removed outside of virtsnapd",
             result="done",
         )
         await self._rooms.store.add_history(row)
-        await self._rooms.store.forget_record(gone.key)
+        await self._rooms.store.forget_record(key)
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
