@@ -116,6 +116,8 @@ async def _rooms(place: Place, settings: Settings, store: Store, standing: list[
     engine = Engine(policies, operations, inventory, store, pruner, guard, host=host)
     health = Health(inventory, policies, engine, pruner, jobs)
     health.standing = standing
+    for row in await store.half_made():
+        health.note(row)
     await engine.load()
     await policies.load()
     await store.trim(int(time.time()))

@@ -11,7 +11,7 @@ from ..inventory import Inventory
 from ..model import DomainInfo, JobState, Policy, Problem, Verb
 from ..operations import Job, Jobs
 from ..settings import matches
-from ..store import SlotRow
+from ..store import JobRow, SlotRow
 from .engine import Engine
 from .policies import Policies
 from .prune import Pruner
@@ -171,8 +171,10 @@ class Health:
                 yield problem("run-failed", what, "critical", policy=name, domain=picture.info)
 
     def _on_job_ended(self, job: Job) -> None:
+        self.note(job.row)
+
+    def note(self, row: JobRow) -> None:
         """A job that left something half made is a problem until a later one on it succeeds."""
-        row = job.row
         key = f"{row.domain}/{row.snapshot}"
         if row.verb not in (Verb.CREATE, Verb.REVERT, Verb.DELETE):
             return

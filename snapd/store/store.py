@@ -23,6 +23,14 @@ HISTORY_SECONDS = 400 * 86400
 RUN_SECONDS = 400 * 86400
 REQUEST_SECONDS = 86400
 ASIDE = "set-aside"
+_HALF_MADE = (
+    "json_extract(detail, '$.reason') IS 'half-made' AND "
+    "(error_name LIKE '%.Partial' OR error_name LIKE '%.Inconsistent')"
+)
+_MENDED = (
+    "EXISTS (SELECT 1 FROM jobs later WHERE later.domain = jobs.domain AND "
+    "later.snapshot = jobs.snapshot AND later.id > jobs.id AND later.state = 'done')"
+)
 _FORGET = "DELETE FROM snapshots WHERE domain=? AND name=? AND created=?"
 
 
@@ -202,6 +210,10 @@ class Store:
     async def finished_jobs(self, since: int, limit: int) -> list[JobRow]:
         return await self._jobs("finished >= ? AND finished > 0", (since,), limit)
 
+    async def half_made(self) -> list[JobRow]:
+        """Jobs that left something half made which no later job on that snapshot has mended."""
+        return await self._jobs(f"{_HALF_MADE} AND NOT {_MENDED}")
+
     async def job_of_request(self, owner: int, request: str, now: int) -> JobRow | None:
         """The job of a caller's own id, remembered for a day."""
         where = "owner = ? AND request = ? AND queued >= ?"
@@ -304,10 +316,10 @@ class Store:
             with self._transaction() as db:
                 db.execute("DELETE FROM history WHERE time < ?", (now - HISTORY_SECONDS,))
                 db.execute("DELETE FROM runs WHERE finished < ?", (now - RUN_SECONDS,))
-                db.execute(
-                    "DELETE FROM jobs WHERE finished > 0 AND finished < ? AND state != ?",
-                    (now - 2 * REQUEST_SECONDS, JobState.UNKNOWN.value),
-                )
+                old = "finished > 0 AND finished < ? AND state != ?"
+                when = (now - 2 * REQUEST_SECONDS, JobState.UNKNOWN.value)
+                db.execute(f"DELETE FROM jobs WHERE {old} AND {_HALF_MADE} AND {_MENDED}", when)
+                db.execute(f"DELETE FROM jobs WHERE {old} AND NOT ({_HALF_MADE})", when)
 
         await self._run(work)
 
