@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Internal, SnapdError, by_name
 from ..model import JobState, Record, SnapshotKey, Verb, Warned
-from ..store import JobRow
+from ..store import HistoryRow, JobRow
 
 if TYPE_CHECKING:
     from .jobs import Jobs
@@ -127,3 +127,23 @@ def detail_of(error: SnapdError) -> dict[str, Any]:
     if error.have is not None:
         detail["have"] = error.have
     return {**{k: v for k, v in detail.items() if v != ""}, "ways": list(error.ways)}
+
+
+def history_of(row: JobRow, reason: str) -> HistoryRow | None:
+    """Acts on snapshots are accounted for; runs and prunes are made of such acts."""
+    if row.verb not in (Verb.CREATE, Verb.REVERT, Verb.DELETE):
+        return None
+    result = "done" if row.state is JobState.DONE else f"{row.error_name}: {row.error_message}"
+    return HistoryRow(
+        time=row.finished,
+        verb=row.verb.value,
+        domain=row.domain,
+        domain_name=row.domain_name,
+        snapshot=row.snapshot,
+        created=row.created,
+        policy=row.policy,
+        owner=row.owner,
+        reason=reason,
+        result=result,
+        job=row.id,
+    )

@@ -16,6 +16,7 @@ from dataclasses import replace
 from ..errors import (
     Busy,
     Cancelled,
+    Inconsistent,
     Internal,
     InvalidArgument,
     LimitExceeded,
@@ -24,9 +25,9 @@ from ..errors import (
     TimedOut,
     Unavailable,
 )
-from ..model import JobState, Verb
-from ..store import HistoryRow, JobRow, Store
-from .job import Interrupted, Job, Outcome, Request, Undone, Work, detail_of
+from ..model import JobState
+from ..store import JobRow, Store
+from .job import Interrupted, Job, Outcome, Request, Undone, Work, detail_of, history_of
 from .turns import Turns
 
 log = logging.getLogger(__name__)
@@ -288,6 +289,14 @@ class Jobs:
                 continue
             except SnapdError as e:
                 await self._end(job, JobState.FAILED, error=e)
+            except Exception as e:
+                log.exception("job %d (%s of %s)", job.id, job.row.verb, job.row.domain_name)
+                what = (
+                    f"what came of job {job.id} ({job.row.verb}) on VM {job.row.domain_name} is "
+                    f"not known: internal error ({type(e).__name__}); look at VM and journal"
+                )
+                unknown = Inconsistent(what, reason="half-made", item=job.row.snapshot)
+                await self._end(job, JobState.FAILED, error=unknown)
             else:
                 await self._end(job, JobState.DONE, outcome=outcome)
             return
@@ -318,7 +327,7 @@ class Jobs:
                 "%s of VM %s failed: %s", row.verb, row.domain_name or row.policy, error.message
             )
         job.row, job.phase = row, ""
-        history = self._history(row, outcome.reason or job.reason)
+        history = history_of(row, outcome.reason or job.reason)
         await self.store.update_job(row, history, outcome.record, outcome.forget)
         job.ended.set()
         self.changed(job, "State", "Phase", "ErrorName", "ErrorMessage", "ErrorDetail", "Snapshot")
@@ -326,25 +335,6 @@ class Jobs:
         for call in self._on_ended:
             call(job)
         self._linger(job)
-
-    def _history(self, row: JobRow, reason: str) -> HistoryRow | None:
-        """Acts on snapshots are accounted for; runs and prunes are made of such acts."""
-        if row.verb not in (Verb.CREATE, Verb.REVERT, Verb.DELETE):
-            return None
-        result = "done" if row.state is JobState.DONE else f"{row.error_name}: {row.error_message}"
-        return HistoryRow(
-            time=row.finished,
-            verb=row.verb.value,
-            domain=row.domain,
-            domain_name=row.domain_name,
-            snapshot=row.snapshot,
-            created=row.created,
-            policy=row.policy,
-            owner=row.owner,
-            reason=reason,
-            result=result,
-            job=row.id,
-        )
 
     def _linger(self, job: Job, since: int = 0) -> None:
         ended = [j for j in self.all.values() if j.row.state.finished]
