@@ -59,6 +59,8 @@ class Lister:
         ordered = sorted(((list(place(item)), n) for n, item in enumerate(items)))
         if options["from"]:
             after = _cursor(options["from"])
+            if ordered and len(after) != len(ordered[0][0]):
+                raise _bad_cursor(options["from"])
             ordered = [entry for entry in ordered if _later(entry[0], after)]
         rows: list[Row] = []
         size = 0
@@ -128,7 +130,7 @@ def _limit(options: Mapping[str, Any]) -> int:
 def _cursor(text: str) -> list[Any]:
     try:
         place = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         place = None
     if not isinstance(place, list):
         raise _bad_cursor(text)

@@ -40,8 +40,8 @@ async def create(rooms: Rooms, call: Call, domain: str, name: str, options: dict
     size = len(description.encode("utf-8", "surrogatepass"))
     if size > MAX_DESCRIPTION:
         raise InvalidArgument(f"the description has {size} bytes, at most {MAX_DESCRIPTION}")
-    if any(ord(c) < 32 and c not in "\n\t" for c in description):
-        raise InvalidArgument("the description has control characters, which XML cannot hold")
+    if any((ord(c) < 32 and c not in "\n\t") or c in "\ufffe\uffff" for c in description):
+        raise InvalidArgument("the description has characters that XML cannot hold")
     wish = Wish(
         name=name,
         stem="trial" if options["trial"] else "manual",
