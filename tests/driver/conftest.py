@@ -33,3 +33,16 @@ def running(house: House) -> House:
     """The same, started."""
     house.start()
     return house
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One daemon for all tests of a file that leave no trace; checked once, after the last."""
+    with private_bus() as bus:
+        made = House(bus.address, tmp_path_factory.mktemp("shared"))
+        try:
+            made.start().rows("ListDomains")
+            yield made
+        finally:
+            print(made.daemon.log)
+            made.close()

@@ -110,11 +110,10 @@ def test_snapshots_by_origin_policy_and_kind(running: House) -> None:
 )
 @pytest.mark.parametrize("list_", [("ListDomains",), ("ListSnapshots", ""), ("ListHistory", "")])
 def test_list_with_what_is_no_cursor_is_invalid_argument(
-    running: House, list_: tuple[str, ...], cursor: str
+    shared: House, list_: tuple[str, ...], cursor: str
 ) -> None:
-    running.client.create("web-1", "one")
     with pytest.raises(InvalidArgument) as refused:
-        running.client.call(*list_, **{"from": cursor})
+        shared.client.call(*list_, **{"from": cursor})
     assert len(refused.value.message) < 300
 
 
@@ -188,9 +187,9 @@ def test_vm_that_cannot_be_snapshotted_says_which_rule(house: House, vm: str, re
     ],
 )
 def test_call_that_nobody_serves_is_the_bus_own_error(
-    running: House, path: str, interface: str, member: str, sig: str, body: Any, error: str
+    shared: House, path: str, interface: str, member: str, sig: str, body: Any, error: str
 ) -> None:
-    client = running.client
+    client = shared.client
     client.rows("ListDomains")
     with pytest.raises(WireError) as refused:
         call(client, path, interface, member, sig, *body)

@@ -212,26 +212,26 @@ def test_admins_file_puts_an_api_policy_out_of_force(house: House) -> None:
     ids=str,
 )
 def test_set_policy_that_is_wrong_is_invalid_argument_and_nothing_is_written(
-    running: House, definition: dict[str, Any]
+    shared: House, definition: dict[str, Any]
 ) -> None:
-    client = running.client
+    client = shared.client
     with pytest.raises(InvalidArgument) as refused:
         with_definition(client, "SetPolicy", "mine", definition)
     assert refused.value.message.isprintable()
     assert in_force(client) == []
-    assert not (running.daemon.state / "policies.d" / "mine.toml").exists()
+    assert not (shared.daemon.state / "policies.d" / "mine.toml").exists()
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "../up", "a b", "9lives", "a" * 65, ".hidden"])
-def test_set_policy_with_a_bad_name_is_invalid_argument(running: House, name: str) -> None:
+def test_set_policy_with_a_bad_name_is_invalid_argument(shared: House, name: str) -> None:
     with pytest.raises(InvalidArgument):
-        with_definition(running.client, "SetPolicy", name, DEFINITION)
+        with_definition(shared.client, "SetPolicy", name, DEFINITION)
     with pytest.raises((InvalidArgument, NoSuchPolicy)):
-        running.client.call("RemovePolicy", name)
+        shared.client.call("RemovePolicy", name)
 
 
-def test_validate_policy_says_what_is_wrong_at_which_key_and_saves_nothing(running: House) -> None:
-    client = running.client
+def test_validate_policy_says_what_is_wrong_at_which_key_and_saves_nothing(shared: House) -> None:
+    client = shared.client
     good = with_definition(client, "ValidatePolicy", "x", DEFINITION)
     assert (good["Valid"], good["Errors"], len(good["NextFires"])) == (True, [], 5)
     bad = DEFINITION | {"keep": {"last": 0}, "catch_up": "perhaps"}
