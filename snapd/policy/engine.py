@@ -100,11 +100,11 @@ class Engine:
     async def run(self) -> None:
         """Look, run what is due, sleep at most 30 s of wall time; for ever."""
         while True:
+            self._wake.clear()  # what wakes us during the tick has us look again at once
             try:
                 await self._tick()
             except SnapdError as e:
                 log.error("the policies could not be run: %s", e.message)
-            self._wake.clear()
             try:
                 async with asyncio.timeout(self._pause()):
                     await self._wake.wait()
@@ -209,6 +209,8 @@ class Engine:
             await job.ended.wait()
         except SnapdError as e:
             log.error("policy %s on VM %s: %s", policy.name, picture.info.name, e.message)
+            for p, f in several:
+                await self._settled(p, picture, f.slot, now, None, e)
             return
         for p, f in several:
             if f.missed:
@@ -216,27 +218,40 @@ class Engine:
                 await self._add_run(p, picture, f.oldest, now, "caught-up", why, job)
             await self._settled(p, picture, f.slot, now, job)
         if job.row.state is JobState.DONE:
-            await self._prune(picture, names[0], DAEMON, 0)
+            try:
+                await self._prune(picture, names[0], DAEMON, 0)
+            except SnapdError as e:
+                log.error("VM %s is not pruned: %s", picture.info.name, e.message)
 
     def _patience(self, policy: Policy, slot: int) -> float:
         """How long a run may wait for its VM: until the next slot."""
         return float(min(RUN_MAX_WAIT, max(30, self._next_fire(policy, slot) - slot)))
 
     async def _settled(
-        self, policy: Policy, picture: DomainPicture, slot: int, started: int, job: Job
+        self,
+        policy: Policy,
+        picture: DomainPicture,
+        slot: int,
+        started: int,
+        job: Job | None,
+        error: SnapdError | None = None,
     ) -> None:
+        """Note what became of a slot: by its job, or by the error that kept it from being one."""
         uuid, now = picture.info.uuid, int(self._clock())
-        done = job.row.state is JobState.DONE
+        done = job is not None and job.row.state is JobState.DONE
+        name, message = (job.row.error_name, job.row.error_message) if job else ("", "")
+        if error:
+            name, message = error.name, error.message
         row = self.slots.get((policy.name, uuid), SlotRow(policy.name, uuid, started))
         row = replace(
             row,
             last_run=now,
             last_success=now if done else row.last_success,
-            error_name=job.row.error_name,
-            error_message=job.row.error_message,
+            error_name=name,
+            error_message=message,
         )
         self.slots[policy.name, uuid] = row
-        outcome, reason = ("made", job.reason) if done else ("failed", job.row.error_message)
+        outcome, reason = ("made", job.reason) if job and done else ("failed", message)
         await self._add_run(policy, picture, slot, started, outcome, reason, job, row)
         if done and now > self._guard.last:
             self._guard.last = now
@@ -343,13 +358,17 @@ class Engine:
             asker = Asker(run.row.owner, max_wait)
             job = await self._operations.create(picture.info, wish, asker, run.id)
         except SnapdError as e:
+            await self._settled(policy, picture, started, started, None, e)
             return {**row, "Outcome": "failed", "Reason": e.message}
         await job.ended.wait()
         await self._settled(policy, picture, started, started, job)
         row |= {"Job": job.id, "Snapshot": job.row.snapshot}
         if job.row.state is not JobState.DONE:
             return {**row, "Outcome": "failed", "Reason": job.row.error_message}
-        pruned = await self._prune(picture, policy.name, run.row.owner, run.id)
+        try:
+            pruned = await self._prune(picture, policy.name, run.row.owner, run.id)
+        except SnapdError as e:
+            return {**row, "Outcome": "made", "Reason": e.message}
         return {**row, "Outcome": "made", "Reason": pruned.row.error_message if pruned else ""}
 
 
