@@ -1,0 +1,206 @@
+"""The engine, on a real store and a clock of the test's: what is refused, what wakes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from snapd.errors import LimitExceeded
+from snapd.inventory import DomainPicture, Inventory
+from snapd.model import DomainInfo, JobState, Keep, Policy, State, Verb
+from snapd.operations import Job, Operations
+from snapd.planning.retention import Candidate, Decision
+from snapd.policy import ClockGuard, Engine, Policies, Pruner
+from snapd.store import JobRow, RunRow, SlotRow, Store
+
+VM = "22222222-2222-4222-8222-222222222201"
+HOUR = 3600
+NOW = 1795600800  # a full hour
+
+
+@dataclass
+class Stubs:
+    """What the engine asks of other rooms, in as few words as can be."""
+
+    now: float = NOW
+    connected: bool = True
+    loading: bool = False
+    in_force: dict[str, Policy] = field(default_factory=dict)
+    listeners: list[Callable[..., None]] = field(default_factory=list)
+    domains: dict[str, DomainPicture] = field(
+        default_factory=lambda: {VM: DomainPicture(DomainInfo(VM, "web-1", State.RUNNING))}
+    )
+    made: list[Any] = field(default_factory=list)
+    refuses: bool = False
+    jobs: Any = None
+    going: tuple[Decision, ...] = ()
+
+    def on_change(self, call: Callable[..., None]) -> None:
+        self.listeners.append(call)
+
+    def on_status(self, _call: Callable[[], None]) -> None: ...
+
+    def plan(self, _picture: DomainPicture) -> list[Decision]:
+        return list(self.going)
+
+    def prune(self, _job: Job) -> None: ...
+
+    async def create(self, info: DomainInfo, wish: Any, asker: Any, parent: int = 0) -> Job:
+        if self.refuses:
+            raise LimitExceeded("VM web-1 has 16 requests waiting")
+        self.made.append(wish)
+        state = JobState.DONE
+        row = JobRow(7, Verb.CREATE, VM, "web-1", f"s{len(self.made)}", "", -1, state, 1)
+        job = Job(row, cast(Any, None))
+        job.ended.set()
+        return job
+
+    async def submit(self, _request: Any, _work: Any) -> Job:
+        raise LimitExceeded("VM web-1 has 16 requests waiting")
+
+    def add(self, name: str) -> None:
+        keep = Keep(last=2)
+        made = Policy(name, "admin", name, ("*",), keep, "UTC", "0 * * * *")
+        self.in_force = self.in_force | {name: made}
+        self.wake()
+
+    def wake(self) -> None:
+        """As policies do when one comes or goes; they are the first to be listened to."""
+        self.listeners[0]("", None, None)
+
+
+Body = Callable[[Stubs, Engine, Store], Coroutine[Any, Any, None]]
+
+
+def play(folder: Path, body: Body) -> None:
+    """Run a test's body beside a running engine."""
+
+    async def main() -> None:
+        store = await Store.open(folder)
+        stubs = Stubs()
+        stubs.jobs = stubs
+        guard = ClockGuard(wall=lambda: stubs.now, boot=lambda: stubs.now)
+        engine = Engine(
+            cast(Policies, stubs),
+            cast(Operations, stubs),
+            cast(Inventory, stubs),
+            store,
+            cast(Pruner, stubs),
+            guard,
+            lambda: stubs.now,
+        )
+        try:
+            await body(stubs, engine, store)
+        finally:
+            await store.close()
+
+    asyncio.run(main())
+
+
+async def running(engine: Engine, until: Callable[[], bool]) -> None:
+    """Let the engine run until something is so, at most 5 s."""
+    task = asyncio.create_task(engine.run())
+    try:
+        async with asyncio.timeout(5):
+            while not until():
+                assert not task.done(), task
+                await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def owing(engine: Engine, policy: str) -> None:
+    engine.slots[policy, VM] = SlotRow(policy, VM, NOW - HOUR)
+
+
+def test_run_refused_before_it_is_a_job_is_a_failed_run(tmp_path: Path) -> None:
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        stubs.refuses = True
+        owing(engine, "hourly")
+        told: list[RunRow] = []
+        engine.on_run(told.append)
+        await running(engine, lambda: bool(told))
+        rows, total = await store.runs({}, 0, 0, 0, 10)
+        assert (total, rows) == (1, told)
+        assert (rows[0].outcome, rows[0].slot, rows[0].job) == ("failed", NOW, 0)
+        assert "16 requests" in rows[0].reason
+        (slot,) = await store.slots()
+        assert slot.error_name == LimitExceeded("").name
+        assert slot.last_slot == NOW
+
+    play(tmp_path, body)
+
+
+def test_prune_refused_does_not_lose_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        stubs.going = (Decision(Candidate("old", 1), keep=False, reasons=("last",)),)
+        owing(engine, "hourly")
+        told: list[RunRow] = []
+        engine.on_run(told.append)
+        await running(engine, lambda: bool(told) and "is not pruned" in caplog.text)
+        assert [row.outcome for row in told] == ["made"]
+
+    play(tmp_path, body)
+    assert "never retrieved" not in caplog.text
+
+
+def test_policy_that_comes_while_it_looks_is_looked_at_at_once(tmp_path: Path) -> None:
+    """Else it would be new at its first slot only, half a minute late, and owe nothing for it."""
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("first")
+        write = store.write_slot
+
+        async def slow(slot: SlotRow) -> None:
+            await write(slot)
+            if "second" not in stubs.in_force:
+                stubs.add("second")
+
+        store.write_slot = slow  # type: ignore[method-assign]
+        await running(engine, lambda: ("second", VM) in engine.slots)
+
+    play(tmp_path, body)
+
+
+def test_slot_is_run_once_however_often_it_looks(tmp_path: Path) -> None:
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        owing(engine, "hourly")
+
+        def look() -> bool:
+            stubs.wake()
+            return bool(stubs.made)
+
+        await running(engine, look)
+        await running(engine, lambda: True)
+        assert len(stubs.made) == 1
+        assert stubs.made[0].at == NOW
+        stubs.now += HOUR
+        await running(engine, lambda: len(stubs.made) == 2)
+
+    play(tmp_path, body)
+
+
+@pytest.mark.parametrize("what", ["connected", "loading"])
+def test_nothing_is_run_while_libvirt_is_not_read(tmp_path: Path, what: str) -> None:
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        owing(engine, "hourly")
+        setattr(stubs, what, not getattr(stubs, what))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await running(engine, lambda: bool(stubs.made))
+        setattr(stubs, what, not getattr(stubs, what))
+        await running(engine, lambda: len(stubs.made) == 1)
+
+    play(tmp_path, body)
