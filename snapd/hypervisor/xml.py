@@ -84,9 +84,14 @@ def unmigratable(domain: ET.Element) -> str:
             return f"hostdev ({el.get('type', 'unknown')})"
         if el.tag == "filesystem" and _attribute(el, "driver", "type") == "virtiofs":
             return f"filesystem {_attribute(el, 'target', 'dir')} (virtiofs)"
-        if el.tag == "shmem" and el.get("role", "master") != "master":
+        if el.tag == "shmem" and not _is_master(el):
             return f"shmem {el.get('name', '')}"
     return ""
+
+
+def _is_master(shmem: ET.Element) -> bool:
+    """Only such shared memory is saved; without a role, or of the old model, it is not."""
+    return shmem.get("role") == "master" and _attribute(shmem, "model", "type") != "ivshmem"
 
 
 def snapshot(text: str, *, current: bool) -> SnapshotInfo:
