@@ -1,0 +1,281 @@
+"""The store: what is written is there after a restart, in whole, and nobody else's meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snapd.model import (
+    Consistency,
+    JobState,
+    Origin,
+    Record,
+    SnapshotKey,
+    State,
+    Verb,
+    Warned,
+)
+from snapd.store import (
+    HistoryRow,
+    JobRow,
+    RunRow,
+    SlotRow,
+    Store,
+    StoreBroken,
+    StoreInUse,
+    asides,
+    set_aside,
+)
+
+VM = "22222222-2222-4222-8222-222222222201"
+KEY = SnapshotKey(VM, 'one "quoted" \u00fc', 1795600000)
+RECORD = Record(
+    KEY,
+    Origin.POLICY,
+    ("a", "b"),
+    State.RUNNING,
+    Consistency.QUIESCED,
+    42,
+    "why, with \n lines",
+    ("memory-left-out",),
+)
+JOB = JobRow(
+    id=0,
+    verb=Verb.CREATE,
+    domain=VM,
+    domain_name="web-1",
+    snapshot="one",
+    policy="nightly",
+    owner=1000,
+    state=JobState.RUNNING,
+    queued=1795600000,
+    parent=3,
+    created=7,
+    intent={"name": "one", "disks": {"vda": "/a"}},
+    warnings=(Warned("nvram-left-out", "web-1", "told"),),
+    request="mine",
+    fingerprint="print",
+)
+DAY = 86400
+Body = Callable[[Store], Coroutine[Any, Any, None]]
+
+
+def play(folder: Path, *bodies: Body) -> None:
+    """Each body with a store of its own, one after the other."""
+
+    async def main(body: Body) -> None:
+        store = await Store.open(folder)
+        try:
+            await body(store)
+        finally:
+            await store.close()
+
+    for body in bodies:
+        asyncio.run(main(body))
+
+
+def test_record_is_there_after_a_restart(tmp_path: Path) -> None:
+    async def write(store: Store) -> None:
+        job = replace(JOB, id=await store.add_job(JOB))
+        await store.update_job(job, record=RECORD)
+        assert store.record(KEY) == RECORD
+
+    async def read(store: Store) -> None:
+        assert store.record(KEY) == RECORD
+        assert store.records_of(VM) == [RECORD]
+        assert store.record(SnapshotKey(VM, KEY.name, KEY.created + 1)) is None
+        await store.forget_record(KEY)
+        assert store.record(KEY) is None
+
+    async def gone(store: Store) -> None:
+        assert store.records_of(VM) == []
+
+    play(tmp_path, write, read, gone)
+
+
+def test_job_is_there_after_a_restart_as_an_open_intent(tmp_path: Path) -> None:
+    async def write(store: Store) -> None:
+        assert await store.add_job(JOB) == 1
+
+    async def read(store: Store) -> None:
+        (found,) = await store.open_jobs()
+        assert found == replace(JOB, id=1)
+        ended = replace(
+            found,
+            state=JobState.FAILED,
+            intent=None,
+            finished=1795600060,
+            error_name="x",
+            error_message="y",
+            detail={"reason": "raw-disk", "ways": ["a"]},
+            result={"Deleted": ["b"]},
+        )
+        await store.update_job(ended, HistoryRow(1795600060, "create", VM, "web-1", job=1))
+        assert await store.open_jobs() == []
+        assert await store.finished_jobs(1795600060, 10) == [ended]
+        assert await store.finished_jobs(1795600061, 10) == []
+        assert await store.job_of_request(1000, "mine", 1795600000 + DAY) == ended
+        assert await store.job_of_request(1000, "mine", 1795600001 + DAY) is None
+        assert await store.job_of_request(1001, "mine", 1795600000) is None
+
+    play(tmp_path, write, read)
+
+
+def test_job_number_is_never_given_twice(tmp_path: Path) -> None:
+    async def first(store: Store) -> None:
+        assert await store.add_job(JOB) == 1
+        assert await store.add_job(JOB) == 2
+        await store.update_job(replace(JOB, id=2, state=JobState.DONE, intent=None, finished=1))
+        await store.trim(1795600000)
+
+    async def second(store: Store) -> None:
+        assert await store.add_job(JOB) == 3
+
+    play(tmp_path, first, second)
+
+
+def test_update_job_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A job's end and what it leaves behind are one transaction."""
+
+    async def body(store: Store) -> None:
+        job = replace(JOB, id=await store.add_job(JOB))
+        bad = replace(RECORD, policies=("\ud800",), notes=("x",))
+        broken = HistoryRow(1, "create", VM, "web-1", snapshot="\ud800")
+        with pytest.raises(UnicodeEncodeError):
+            await store.update_job(
+                replace(job, state=JobState.DONE, intent=None, finished=5), broken, bad
+            )
+        (still,) = await store.open_jobs()
+        assert still == job
+        assert store.record(KEY) is None
+
+    play(tmp_path, body)
+
+
+def test_slots_runs_history_and_facts_round_trip(tmp_path: Path) -> None:
+    slot = SlotRow("nightly", VM, 100, 101, 102, "name", "message")
+    run = RunRow(0, "nightly", VM, "web-1", 100, 101, 102, "made", "why", "one", 7)
+    acts = [
+        HistoryRow(10 * n, "create", VM, "web-1", f"s{n}", n, "p", 5, "why", "done", n, n)
+        for n in range(1, 6)
+    ]
+
+    async def write(store: Store) -> None:
+        assert (await store.add_run(run, slot)).id == 1
+        assert (await store.add_run(run)).id == 2
+        for act in acts:
+            await store.add_history(act)
+        await store.write_fact("clock", 1795600000)
+
+    async def read(store: Store) -> None:
+        assert await store.slots() == [slot]
+        rows, total = await store.runs({"domain": VM}, 0, 0, 0, 10)
+        assert (rows, total) == ([replace(run, id=2), replace(run, id=1)], 2)
+        assert await store.fact("clock") == 1795600000
+        assert await store.fact("never") is None
+        numbered, total = await store.history({}, 0, 0, 0, 2)
+        assert ([row for _, row in numbered], total) == ([acts[4], acts[3]], 5)
+        following, _ = await store.history({}, 0, 0, numbered[-1][0], 9)
+        assert [row for _, row in following] == [acts[2], acts[1], acts[0]]
+        between, total = await store.history({"domain": VM}, 20, 30, 0, 9)
+        assert ([row for _, row in between], total) == ([acts[2], acts[1]], 2)
+        assert await store.history({"snapshot": "other"}, 0, 0, 0, 9) == ([], 0)
+
+    play(tmp_path, write, read)
+
+
+def test_trim_keeps_what_has_to_be_kept(tmp_path: Path) -> None:
+    now = 1795600000
+    partial: dict[str, Any] = {
+        "error_name": "org.virtsnap.Error.Partial",
+        "detail": {"reason": "half-made"},
+    }
+
+    async def body(store: Store) -> None:
+        for days in (399, 401):
+            await store.add_history(HistoryRow(now - days * DAY, "create", VM, "web-1"))
+        ended = replace(JOB, intent=None, state=JobState.DONE)
+        failed = replace(ended, state=JobState.FAILED, **partial)
+        rows = {
+            "young": replace(ended, finished=now - DAY),
+            "old": replace(ended, finished=now - 3 * DAY),
+            "open": replace(JOB, queued=1),
+            "half": replace(failed, finished=now - 30 * DAY, snapshot="half"),
+            "mended": replace(failed, finished=now - 30 * DAY, snapshot="two"),
+            "mender": replace(ended, finished=now - 29 * DAY, snapshot="two"),
+        }
+        numbers = {}
+        for name, row in rows.items():
+            numbers[name] = await store.add_job(row)
+        assert [row.id for row in await store.half_made()] == [numbers["half"]]
+        await store.trim(now)
+        _, total = await store.history({}, 0, 0, 0, 9)
+        assert total == 1
+        left = {row.id for row in [*await store.finished_jobs(1, 99), *await store.open_jobs()]}
+        assert left == {numbers[name] for name in ("young", "open", "half")}
+        assert [row.id for row in await store.half_made()] == [numbers["half"]]
+
+    play(tmp_path, body)
+
+
+# ---- opening
+
+
+def test_open_folder_in_use_is_refused_until_it_is_let_go(tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        with pytest.raises(StoreInUse):
+            await Store.open(tmp_path)
+        assert await store.add_job(JOB) == 1
+
+    async def later(store: Store) -> None:
+        assert await store.add_job(JOB) == 2
+
+    play(tmp_path, body, later)
+
+
+def test_open_is_private_and_durable(tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        await store.write_fact("x", 1)
+
+    folder = tmp_path / "made" / "deep"
+    play(folder, body)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "store.sqlite").stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(folder / "store.sqlite") as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+
+
+async def nothing(_store: Store) -> None: ...
+
+
+@pytest.mark.parametrize("harm", ["garbage", "newer", "row", "torn"])
+def test_open_broken_store_is_refused_and_can_be_set_aside(tmp_path: Path, harm: str) -> None:
+    play(tmp_path, nothing)
+    path = tmp_path / "store.sqlite"
+    if harm == "garbage":
+        path.write_bytes(b"x" * 5000)
+    elif harm == "torn":
+        path.write_bytes(path.read_bytes()[:5000])
+    else:
+        with sqlite3.connect(path) as db:
+            db.execute(
+                "PRAGMA user_version = 99"
+                if harm == "newer"
+                else "INSERT INTO snapshots (domain, name, created, origin, state, consistency)"
+                " VALUES ('a', 'b', 1, 'nobody', 'running', 'crash')"
+            )
+        db.close()
+    content = path.read_bytes()
+    with pytest.raises(StoreBroken):
+        play(tmp_path, nothing)
+    aside = set_aside(tmp_path, "123")
+    assert asides(tmp_path) == [aside]
+    assert aside.read_bytes() == content
+    play(tmp_path, nothing)
