@@ -18,9 +18,8 @@ from tests.bed.private import PrivateLibvirt
 from tests.bus import PrivateBus
 from tests.client import Client, Daemon
 from tests.qemu.conftest import NewGuest, know
-from tests.qemu.steps import listed, tag, tags
+from tests.qemu.steps import frozen, listed, note, on_disks, tag, tags
 
-pytestmark = pytest.mark.long  # boots and breaks for minutes: packaging/check --all
 PLAIN = {"memory": "no", "quiesce": "no"}
 
 
@@ -123,18 +122,126 @@ def test_daemon_killed_while_libvirt_saves_ram_settles_it_at_start(
         assert tags(guest) == ([["ram"], ["ram"]] if made else [[], []])
 
 
-def test_stuck_vm_delays_no_other(client: Client, guest: Guest, new_guest: NewGuest) -> None:
-    other = new_guest("stuck").up()
-    know(client, other)
-    pid = int(Path(f"/run/libvirt/qemu/{other.name}.pid").read_text())
-    os.kill(pid, signal.SIGSTOP)
+def test_daemon_killed_right_after_the_transaction_registers_it_and_thaws_at_start(
+    daemon: Daemon, bus: PrivateBus, guest: Guest
+) -> None:
+    with Client(bus.address) as client:
+        job = client.call("CreateSnapshot", "vm", "cut", memory="no", quiesce="require")
+        await_tags(guest, [1, 1])
+        daemon.kill()
+    assert (listed(guest), frozen(guest)) == ([], "frozen"), "killed too late: nothing is shown"
+    daemon.start()
+    with Client(bus.address) as client:
+        client.until("it is settled", lambda: client.job(job)["Finished"])
+        assert client.job(job)["State"] == "done"
+        assert client.snapshots("vm")["cut"]["Consistency"] == "crash"
+        assert (listed(guest), tags(guest)) == (["cut"], [["cut"], ["cut"]])
+        assert frozen(guest) == "thawed"
+        (row,) = client.rows("ListHistory", "vm", snapshot="cut")
+        assert (row["Verb"], row["Result"]) == ("create", "done")
+
+
+def test_daemon_killed_in_the_middle_of_a_delete_settles_it_and_the_next_one_finishes(
+    daemon: Daemon, bus: PrivateBus, guest: Guest
+) -> None:
+    with Client(bus.address) as client:
+        client.create("vm", "going", **PLAIN)
+        job = client.call("DeleteSnapshot", "vm", "going")
+        await_tags(guest, [0, None])
+        daemon.kill()
+    assert listed(guest) == ["going"], "killed too late: nothing is shown"
+    daemon.start()
+    with Client(bus.address) as client:
+        client.until("it is settled", lambda: client.job(job)["Finished"])
+        assert client.job(job)["ErrorName"] == "org.virtsnap.Error.Partial"
+        assert client.delete("vm", "going")["Deleted"] == ["going"]
+    assert (listed(guest), tags(guest)) == ([], [[], []])
+
+
+@pytest.mark.parametrize("pause", [0.0, 3.0])
+def test_daemon_killed_in_the_middle_of_a_revert_says_how_libvirt_ended_it(
+    daemon: Daemon, bus: PrivateBus, guest: Guest, pause: float
+) -> None:
+    note(guest, "then")
+    with Client(bus.address) as client:
+        client.create("vm", "back", **PLAIN)
+        note(guest, "now")
+        job = client.call("RevertSnapshot", "vm", "back")
+        client.until("it goes", lambda: client.job(job)["Phase"] == "reverting", pause=0.01)
+        daemon.kill()
+    time.sleep(pause)
+    daemon.start()
+    with Client(bus.address) as client:
+        client.until("it is settled", lambda: client.job(job)["Finished"])
+        row = client.job(job)
+        assert (row["State"], row["ErrorMessage"]) == ("done", "")
+        assert row["Result"]["FinalState"] == "running"
+        guest.wait()
+        assert on_disks(guest) == ["then", "then"]
+        safety = row["Result"]["SafetySnapshot"]
+        assert safety in {snapshot["Path"] for snapshot in client.snapshots("vm").values()}
+
+
+def test_sigterm_while_libvirt_saves_ram_waits_for_it_and_leaves_well(
+    daemon: Daemon, bus: PrivateBus, guest: Guest
+) -> None:
+    guest.cmd("fill", "40")
+    with Client(bus.address) as client:
+        job = client.call("CreateSnapshot", "vm", "ram", memory="yes")
+        client.until("it goes", lambda: client.job(job)["Phase"] == "taking", pause=0.01)
+        assert daemon.stop() == 0
+    daemon.start()
+    with Client(bus.address) as client:
+        client.until("it is settled", lambda: client.job(job)["Finished"])
+        assert client.job(job)["State"] == "done"
+        assert (listed(guest), tags(guest)) == (["ram"], [["ram"], ["ram"]])
+        assert client.snapshots("vm")["ram"]["Origin"] == "manual"
+    guest.cmd("sh", "rm /run/fill")
+
+
+@pytest.mark.parametrize("phase", ["checking", "taking"])
+def test_vm_stuck_in_a_create_delays_no_other_and_ends_well_when_it_wakes(
+    client: Client, guest: Guest, new_guest: NewGuest, phase: str
+) -> None:
+    stuck = new_guest("stuck").up()
+    know(client, stuck)
+    pid = int(Path(f"/run/libvirt/qemu/{stuck.name}.pid").read_text())
+    if phase == "checking":
+        os.kill(pid, signal.SIGSTOP)
+    else:
+        stuck.cmd("fill", "40")
     try:
-        stuck = client.call("CreateSnapshot", "stuck", "late", **PLAIN)
+        job = client.call("CreateSnapshot", "stuck", "late", memory="yes")
+        client.until("it goes", lambda: client.job(job)["Phase"] == phase, pause=0.005)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(1)
+        begun = time.monotonic()
+        assert client.domain("stuck") is not None
+        assert "meanwhile" not in client.snapshots("vm")
+        assert time.monotonic() - begun < 1
         client.create("vm", "meanwhile", **PLAIN)
-        assert client.domain("vm") is not None
-        assert not client.job(stuck)["Finished"]
+        client.delete("vm", "meanwhile")
+        assert time.monotonic() - begun < 4, "a stuck VM delays another one"
+        print(f"lists, create, delete beside a stuck VM: {time.monotonic() - begun:.2f} s")
+        assert not client.job(job)["Finished"]
+        assert (listed(guest), tags(guest)) == ([], [[], []])
     finally:
         os.kill(pid, signal.SIGCONT)
-    client.until("the stuck one ends", lambda: client.job(stuck)["Finished"], timeout=60)
-    made = client.job(stuck)["State"] == "done"
-    assert other.tags(other.images[0]) == (["late"] if made else [])
+    assert client.wait(job)["Name"] == "late"
+    assert stuck.tags(stuck.images[0]) == ["late"]
+    assert client.snapshots("stuck")["late"]["Origin"] == "manual"
+
+
+def await_tags(guest: Guest, counts: list[int | None]) -> None:
+    """Return the instant the images' headers count so many snapshots (None = any number)."""
+    handles = [os.open(path, os.O_RDONLY) for path in guest.images]
+    deadline = time.monotonic() + 20
+    try:
+        while any(
+            wanted is not None and int.from_bytes(os.pread(handle, 4, 60), "big") != wanted
+            for handle, wanted in zip(handles, counts, strict=True)
+        ):
+            assert time.monotonic() < deadline, f"the images never held {counts} snapshots"
+    finally:
+        for handle in handles:
+            os.close(handle)
