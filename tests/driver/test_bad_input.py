@@ -56,11 +56,11 @@ def test_create_names_as_advised(running: House) -> None:
     assert set(client.snapshots("web-2")) == good
 
 
-def test_create_name_no_string_never_sent(running: House) -> None:
+def test_create_name_no_string_never_sent(shared: House) -> None:
     for name in ("a\0b", "a\ud800"):
         with pytest.raises(MarshalError):
-            running.client.call("CreateSnapshot", "web-2", name)
-    assert running.client.snapshots("web-2") == {}
+            shared.client.call("CreateSnapshot", "web-2", name)
+    assert shared.client.snapshots("web-2") == {}
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_create_name_no_string_never_sent(running: House) -> None:
     ],
 )
 def test_manager_unknown_thing_named_error(
-    running: House, member: str, strings: tuple[str, ...], word: str
+    shared: House, member: str, strings: tuple[str, ...], word: str
 ) -> None:
-    assert answer(running.client, member, *strings) == word
+    assert answer(shared.client, member, *strings) == word
 
 
 @pytest.mark.parametrize(
@@ -102,18 +102,18 @@ def test_manager_unknown_thing_named_error(
         {"request": "r" * 65},
     ],
 )
-def test_create_bad_option_invalid_argument(running: House, opts: dict[str, Any]) -> None:
-    assert answer(running.client, "CreateSnapshot", "web-2", "x", **opts) == "InvalidArgument"
-    assert running.client.snapshots("web-2") == {}
+def test_create_bad_option_invalid_argument(shared: House, opts: dict[str, Any]) -> None:
+    assert answer(shared.client, "CreateSnapshot", "web-2", "x", **opts) == "InvalidArgument"
+    assert shared.client.snapshots("web-2") == {}
 
 
-def test_create_unknown_disk_refused(running: House) -> None:
-    assert running.client.refused("CreateSnapshot", "web-2", "x", disks=["vdz"])[0] in (
+def test_create_unknown_disk_refused(shared: House) -> None:
+    assert shared.client.refused("CreateSnapshot", "web-2", "x", disks=["vdz"])[0] in (
         "InvalidArgument",
         "Unsupported",
         "PreflightFailed",
     )
-    assert running.client.snapshots("web-2") == {}
+    assert shared.client.snapshots("web-2") == {}
 
 
 @pytest.mark.parametrize("call", LISTS, ids=lambda call: call[0])
@@ -131,9 +131,9 @@ def test_create_unknown_disk_refused(running: House) -> None:
     ids=str,
 )
 def test_list_bad_option_invalid_argument(
-    running: House, call: tuple[str, ...], opts: dict[str, Any]
+    shared: House, call: tuple[str, ...], opts: dict[str, Any]
 ) -> None:
-    assert answer(running.client, *call, **opts) == "InvalidArgument"
+    assert answer(shared.client, *call, **opts) == "InvalidArgument"
 
 
 def test_list_domains_paged_same_as_whole(house: House) -> None:

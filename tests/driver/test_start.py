@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from snapd.errors import Unavailable
 from snapd.wire import paths
 from snapd.wire.fault import WireError
+from tests.bus import private_bus
 from tests.client import TOP, Client
 from tests.driver.house import HOURLY, House, problems
 
@@ -183,3 +185,22 @@ def pruned_nothing(client: Client) -> bool:
         client.wait(client.call("RunPolicy", "nightly", domain="web-2"))
     rows = client.snapshots("web-2").values()
     return [row["Origin"] for row in rows] == ["policy", "policy"]
+
+
+def test_bus_that_goes_ends_the_daemon_with_1_and_a_sentence(tmp_path: Path) -> None:
+    """systemd starts it again; a daemon without a bus would be of no use to anybody."""
+    with private_bus() as bus:
+        house = House(bus.address, tmp_path)
+        try:
+            house.daemon.start()
+            bus.process.kill()
+            deadline = time.monotonic() + 10
+            while house.daemon.running:
+                assert time.monotonic() < deadline, house.daemon.log
+                time.sleep(0.05)
+            assert house.daemon.stop() == 1
+            assert "virtsnapd: " in house.daemon.log
+            assert "the bus is gone" in house.daemon.log
+        finally:
+            print(house.daemon.log)
+            house.close()

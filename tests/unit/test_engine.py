@@ -177,11 +177,15 @@ def test_slot_is_run_once_however_often_it_looks(tmp_path: Path) -> None:
         stubs.add("hourly")
         owing(engine, "hourly")
 
+        told: list[RunRow] = []
+        engine.on_run(told.append)
+
         def look() -> bool:
             stubs.wake()
-            return bool(stubs.made)
+            return bool(told)
 
         await running(engine, look)
+        await asyncio.sleep(0.05)  # its task ends
         await running(engine, lambda: True)
         assert len(stubs.made) == 1
         assert stubs.made[0].at == NOW
