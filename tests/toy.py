@@ -101,6 +101,8 @@ class Source:
         self.manager = Box()
         self.toys = {UUID.format(number): Toy(number) for number in range(count)}
 
+    async def settled(self) -> None: ...
+
     def domain_uuids(self) -> Iterable[str]:
         return list(self.toys)
 

@@ -21,6 +21,9 @@ class House:
         self._rooms = rooms
         self.manager = Manager(rooms, contract)
 
+    async def settled(self) -> None:
+        await self._rooms.inventory.settled()
+
     def domain_uuids(self) -> Sequence[str]:
         return list(self._rooms.inventory.domains)
 

@@ -55,6 +55,7 @@ UIDS = 1024
 class Objects(Protocol):
     """What the router needs of bus.tree.Tree."""
 
+    async def find(self, path: str) -> Any | None: ...
     def resolve(self, path: str) -> Any | None: ...
     def members(self, path: str) -> list[str] | None: ...
     def children(self, path: str) -> list[str] | None: ...
@@ -176,7 +177,7 @@ class Router:
             self._fail(call, Internal(f"a fault of virtsnapd; its log has it under {mark}"))
 
     async def _invoke(self, incoming: Incoming) -> tuple[Member, Any]:
-        obj = self._objects.resolve(incoming.path)
+        obj = await self._objects.find(incoming.path)
         interface, member = self._find(incoming, obj)
         if incoming.signature != member.signature_in:
             raise standard(

@@ -9,9 +9,14 @@ from ..wire import paths
 
 
 class Source(Protocol):
-    """What the tree asks for; each answer is about now, None = no such thing."""
+    """What the tree asks for; each answer is about now, None = no such thing.
+
+    settled(): awaited before a VM or snapshot is said not to be there.
+    """
 
     manager: Any
+
+    async def settled(self) -> None: ...
 
     def domain_uuids(self) -> Iterable[str]: ...
     def domain(self, uuid: str) -> Any | None: ...
@@ -46,6 +51,14 @@ class Tree:
             case "job":
                 return self._source.job(place.number)
         return None
+
+    async def find(self, path: str) -> Any | None:
+        """As resolve(), but what may only not have been read yet is waited for."""
+        obj = self.resolve(path)
+        if obj is None and (place := paths.parse(path)) and place.kind in ("domain", "snapshot"):
+            await self._source.settled()
+            obj = self.resolve(path)
+        return obj
 
     def members(self, path: str) -> list[str] | None:
         """The paths of all objects of a collection; None where the path is no collection."""
