@@ -281,7 +281,7 @@ def test_sigterm_during_a_queue_ends_what_runs_and_begins_nothing(running: House
 
 
 async def flood(client: Client) -> None:
-    """Send and go: no answer is waited for."""
+    """Ten more requests, one after the other; their jobs are not waited for."""
     for n in range(10):
         call: Any = (paths.NAME, paths.ROOT, "org.virtsnap.Snapd1.Manager", "CreateSnapshot")
         await client.bus.call(*call, "ssa{sv}", "web-1", f"t{n}", {})

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from snapd.wire import paths
 from snapd.wire.fault import WireError
 from tests.bus import private_bus
 from tests.client import TOP, Client
-from tests.driver.house import HOURLY, House, problems
+from tests.driver.house import HOURLY, WEB1, House, problems
 
 NOWHERE = "qemu:///system?socket=/nonexistent/libvirt-sock"
 
@@ -28,12 +29,12 @@ def run_another(house: House, state: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=30, check=False)
 
 
-def first_answer(client: Client) -> object:
-    """CreateSnapshot as soon as there is anybody to answer it."""
+def first_answer(ask: Callable[[], object]) -> object:
+    """What is answered as soon as there is anybody to do it."""
     deadline = time.monotonic() + 30
     while True:
         try:
-            return client.call("CreateSnapshot", "web-1", "one")
+            return ask()
         except WireError as e:
             assert e.name.endswith(("ServiceUnknown", "NameHasNoOwner")), e
             assert time.monotonic() < deadline
@@ -46,7 +47,18 @@ def test_call_that_comes_with_the_name_waits_for_the_first_reading(
     client = house.client
     with ThreadPoolExecutor(1) as pool:
         started = pool.submit(house.daemon.start)
-        assert first_answer(client) == f"{paths.JOBS}/1"
+        asked = first_answer(lambda: client.call("CreateSnapshot", "web-1", "one"))
+        assert asked == f"{paths.JOBS}/1"
+        started.result()
+
+
+def test_object_that_is_not_read_yet_is_waited_for(house: House) -> None:
+    client = house.client
+    path = paths.snapshot(WEB1, "by-hand")
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(house.daemon.start)
+        asked = first_answer(lambda: client.properties(path, "Snapshot")["Name"])
+        assert asked == "by-hand"
         started.result()
 
 
