@@ -219,13 +219,7 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     picture = await ctx.inventory.refresh(uuid)
     listed = picture.snapshots.get(name)
     if listed is None:
-        if any(counts.values()):
-            raise Partial(
-                f"VM {facts.info.name}: the images hold a snapshot {name!r} that libvirt does not "
-                "list; it counts as not made, and an audit shows it",
-                reason="half-made",
-                item=name,
-            )
+        await _clear_up(ctx, facts.info, intent, [t for t, n in counts.items() if n])
         raise Undone
     return _outcome(ctx, job, listed, counts)
 
@@ -268,14 +262,33 @@ async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str
     return True
 
 
-async def _remove_half(ctx: Context, info: DomainInfo, targets: list[str], name: str) -> None:
-    """A tag in some of the disks is of no use to anybody: a revert to it would tear them."""
-    if not info.state.active:
+async def _clear_up(
+    ctx: Context, info: DomainInfo, intent: dict[str, Any], targets: list[str]
+) -> None:
+    """libvirt died in the middle of its own create: there may be tags that it never lists, and a
+    guest that nobody will have run on. Whether to run it is a person's to say."""
+    name = intent["name"]
+    if targets:
+        await _remove_half(ctx, info, targets, name)
+    if intent["memory"] and intent["state"] == State.RUNNING and info.state is State.PAUSED:
         raise Partial(
-            f"VM {info.name}: only disk {', '.join(targets)} holds snapshot {name!r}, since its "
-            "making broke off; it counts as not made, and an audit shows it",
+            f"VM {info.name}: snapshot {name!r} was not made, since its making broke off, and "
+            "the VM was left paused",
+            item=name,
+            ways=("resume",),
+        )
+
+
+async def _remove_half(ctx: Context, info: DomainInfo, targets: list[str], name: str) -> None:
+    """A tag that libvirt doesn't know is of no use to anybody: a revert to it would tear disks."""
+    if not (info.state.active and ctx.hypervisor.has_monitor):
+        off = "" if info.state.active else ", and the VM is off now"
+        raise Partial(
+            f"VM {info.name}: the making of snapshot {name!r} broke off and left it in disk "
+            f"{', '.join(targets)}{off}; it counts as not made, and an audit shows it",
             reason="half-made",
             item=name,
+            ways=("audit",),
         )
     disks = [d for d in info.disks if d.target in targets]
     await ctx.hypervisor.remove_tags(info.uuid, disks, name)

@@ -32,6 +32,7 @@ _WAYS = {
     "remove-file": "move the store's file away; virtsnapd begins a new one",
     "restart": "restart: systemctl restart virtsnapd",
     "restore-file": "bring the file back",
+    "resume": "have the VM run on: virsh resume",
     "revert": "revert again",
     "shut-off": "shut the VM off first",
     "start": "start the VM: virsh start",
