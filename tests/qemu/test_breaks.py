@@ -199,6 +199,46 @@ def test_sigterm_while_libvirt_saves_ram_waits_for_it_and_leaves_well(
     guest.cmd("sh", "rm /run/fill")
 
 
+def test_libvirtd_killed_while_it_saves_ram_makes_nothing_and_what_it_left_is_said(
+    bed: PrivateLibvirt, client: Client, guest: Guest
+) -> None:
+    """Started again, libvirt 9.0 either leaves the guest paused, or takes QEMU's late answer to the
+    save for that to a question of its own, and ends QEMU (reason `daemon`)."""
+    boot = guest.cmd("boot-id")
+    guest.cmd("fill", "40")
+    job = client.call("CreateSnapshot", "vm", "ram", memory="yes")
+    client.until("QEMU saves", lambda: guest.state() == "paused", pause=0)
+    bed.kill_libvirtd()
+    bed.start_libvirtd()
+    row = client.until("it is settled", lambda: (r := client.job(job))["Finished"] and r, 60)
+    state = guest.state()
+    assert (row["State"], listed(guest)) == ("failed", [])
+    assert ("left paused" in row["ErrorMessage"]) == (state == "paused")
+    assert ("is off now" in row["ErrorMessage"]) == (state == "shut off")
+    if state != "shut off":
+        assert tags(guest) == [[], []]
+        guest.virsh("resume", check=False)
+        assert guest.cmd("boot-id") == boot
+        guest.cmd("sh", "rm /run/fill")
+
+
+def test_libvirtd_that_hangs_is_given_up_and_found_again(
+    bed: PrivateLibvirt, client: Client, guest: Guest
+) -> None:
+    bed.freeze_libvirtd()
+    begun = time.monotonic()
+    client.until("it says so", lambda: not client.properties()["Connected"], timeout=60)
+    print(f"libvirtd hung: said after {time.monotonic() - begun:.1f} s")
+    with pytest.raises(Unavailable):
+        client.call("CreateSnapshot", "vm", "x")
+    row = client.domain("vm")
+    assert row is not None and row["State"] == "running"
+    bed.thaw_libvirtd()
+    client.until("it is connected", lambda: client.properties()["Connected"], timeout=60)
+    client.create("vm", "after", **PLAIN)
+    assert tags(guest) == [["after"], ["after"]]
+
+
 @pytest.mark.parametrize("phase", ["checking", "taking"])
 def test_vm_stuck_in_a_create_delays_no_other_and_ends_well_when_it_wakes(
     client: Client, guest: Guest, new_guest: NewGuest, phase: str
