@@ -29,7 +29,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +83,14 @@ Authorize = Callable[[Call, str, Mapping[str, str]], Awaitable[None]]
 """(call, action, details); raises NotAuthorized, or InteractiveAuthorizationRequired."""
 
 
+@dataclass(slots=True)
+class _Caller:
+    """Who a sender is, once that was asked; its calls come to it in their order."""
+
+    uid: int | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Router:
     """Serves all calls of a connection, from the moment it is made."""
 
@@ -103,7 +111,7 @@ class Router:
         self._objects = objects
         self._authorize = authorize
         self._intake = Intake(self._serve, self._stopping, at_once, waiting)
-        self._uids: dict[str, int] = {}
+        self._callers: dict[str, _Caller] = {}
         self._waits = {
             (interface.name, member.name)
             for interface in contract.interfaces.values()
@@ -129,15 +137,22 @@ class Router:
     async def uid(self, sender: str) -> int:
         """The uid behind a unique name. The bus never gives such a name twice, so the answer
         holds for good; only its number is bounded. Raises NotAuthorized where it has left."""
-        if sender not in self._uids:
-            try:
-                (uid,) = await self._bus.bus_call("GetConnectionUnixUser", "s", sender, timeout=5.0)
-            except WireError as error:
-                raise NotAuthorized(f"the caller {sender} cannot be identified") from error
-            if len(self._uids) >= UIDS:
-                self._uids.clear()
-            self._uids[sender] = uid
-        return self._uids[sender]
+        if sender not in self._callers:
+            if len(self._callers) >= UIDS:
+                self._callers.clear()
+            self._callers[sender] = _Caller()
+        caller = self._callers[sender]
+        async with caller.turn:  # in order, or later calls would overtake those that asked
+            if caller.uid is None:
+                caller.uid = await self._look_up(sender)
+            return caller.uid
+
+    async def _look_up(self, sender: str) -> int:
+        try:
+            (uid,) = await self._bus.bus_call("GetConnectionUnixUser", "s", sender, timeout=5.0)
+        except WireError as error:
+            raise NotAuthorized(f"the caller {sender} cannot be identified") from error
+        return int(uid)
 
     async def ask(self, call: Call, action: str, details: Mapping[str, str]) -> None:
         """Have an action authorized; meanwhile the call holds up none of its sender's others."""
