@@ -29,7 +29,7 @@ from .hypervisor.libvirt_driver import LibvirtHypervisor
 from .inventory import Inventory
 from .model import Problem
 from .operations import Catalog, Jobs, Operations
-from .policy import ClockGuard, Engine, Health, Policies, Pruner, machine_id, problem
+from .policy import ClockGuard, Engine, Health, Policies, Pruner, SafetyKeeper, machine_id, problem
 from .service import Notifier
 from .settings import Settings, load_daemon
 from .store import Store, StoreBroken, asides, set_aside
@@ -111,6 +111,7 @@ async def _rooms(place: Place, settings: Settings, store: Store, standing: list[
     pruner = Pruner(
         operations, inventory, catalog, lambda: policies.in_force, settings, guard, time.time
     )
+    SafetyKeeper(jobs, inventory, pruner)
     pruner.blocked = standing[0].message if standing else ""
     host = await asyncio.to_thread(machine_id)
     engine = Engine(policies, operations, inventory, store, pruner, guard, host=host)

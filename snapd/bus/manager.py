@@ -47,7 +47,7 @@ class Manager(PolicyMethods):
 
     @property
     def loading(self) -> bool:
-        return self._rooms.inventory.loading
+        return self._rooms.inventory.connected and self._rooms.inventory.loading
 
     @property
     def libvirt_version(self) -> str:

@@ -55,7 +55,12 @@ class LibvirtHypervisor:
         self._connections = Connections(uri, self._register, self._connection_changed)
         self._images = Images()
         self._looking: dict[str, asyncio.Event] = {}
+        self._names: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()
+
+    def _name(self, uuid: str) -> str:
+        """What a person calls a domain, for errors; its UUID where it was never listed."""
+        return self._names.get(uuid, uuid)
 
     @property
     def connected(self) -> bool:
@@ -126,7 +131,8 @@ class LibvirtHypervisor:
         def ask(conn: libvirt.virConnect) -> dict[str, str]:
             return {dom.UUIDString(): dom.name() for dom in conn.listAllDomains(0)}
 
-        return await self._connections.read("cannot list the VMs", ask)
+        self._names = await self._connections.read("cannot list the VMs", ask)
+        return dict(self._names)
 
     async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
         def ask(dom: libvirt.virDomain) -> tuple[DomainInfo, list[SnapshotInfo]]:
@@ -188,7 +194,7 @@ class LibvirtHypervisor:
         self, uuid: str, what: str, ask: Callable[[libvirt.virDomain], T], timeout: float
     ) -> T:
         """At most one look at a VM at a time: a stuck one holds one thread, not all of them."""
-        what = f"{what} VM {uuid}"
+        what = f"{what} VM {self._name(uuid)}"
         deadline = self._loop.time() + timeout
         while earlier := self._looking.get(uuid):
             try:
@@ -212,7 +218,7 @@ class LibvirtHypervisor:
 
     async def _act(self, uuid: str, what: str, call: Callable[[libvirt.virDomain], T]) -> T:
         return await self._connections.act(
-            f"cannot {what} VM {uuid}", lambda conn: call(conn.lookupByUUIDString(uuid))
+            f"cannot {what} VM {self._name(uuid)}", lambda conn: call(conn.lookupByUUIDString(uuid))
         )
 
     async def create(self, uuid: str, name: str, description: str) -> None:

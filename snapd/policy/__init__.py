@@ -4,6 +4,7 @@ from .engine import Engine, machine_id
 from .health import Health, PolicyHealth, problem
 from .policies import Policies
 from .prune import ClockGuard, Pruner, plan, plan_id
+from .safety import SafetyKeeper
 
 __all__ = [
     "ClockGuard",
@@ -12,6 +13,7 @@ __all__ = [
     "Policies",
     "PolicyHealth",
     "Pruner",
+    "SafetyKeeper",
     "machine_id",
     "plan",
     "plan_id",

@@ -122,16 +122,18 @@ class Pruner:
         """The domain's plan as things stand."""
         return plan(self._catalog.of(picture), self._policies(), self._settings, self._clock())
 
+    def plan_safety(self, picture: DomainPicture) -> list[Decision]:
+        """The same for safety snapshots alone; what the VM was reverted to last is left."""
+        decisions = plan(self._catalog.of(picture), {}, self._settings, self._clock())
+        return [d for d in decisions if d.candidate.id != picture.info.current]
+
     async def prune(self, job: Job, confirmed: str = "") -> Outcome:
         """The work of a prune job. confirmed: the plan that a person has looked at.
 
         Raises Protected where a plan deletes so much that a person has to confirm it.
         """
-        job.enter("planning")
+        picture = await self._look(job)
         uuid, vm = job.row.domain, job.row.domain_name
-        if distrust := self.blocked or self._guard.distrust():
-            raise Protected(f"nothing is pruned on VM {vm}: {distrust}")
-        picture = await self._inventory.refresh(uuid)
         decisions = self.plan(picture)
         if confirmed and confirmed != plan_id(decisions):
             raise Changed(f"the plan for VM {vm} is another one by now: look again", item=vm)
@@ -146,17 +148,33 @@ class Pruner:
                 ways=("confirm-prune",),
             )
         self.held.pop(uuid, None)
-        allowed = {d.candidate.id for d in going}
-        return await self._delete_each(job, allowed)
+        return await self._delete_each(job, going, self.plan)
 
-    async def _delete_each(self, job: Job, allowed: set[str]) -> Outcome:
+    async def prune_safety(self, job: Job) -> Outcome:
+        """The work of a prune job after a revert: it makes one safety snapshot more."""
+        picture = await self._look(job)
+        return await self._delete_each(job, victims(self.plan_safety(picture)), self.plan_safety)
+
+    async def _look(self, job: Job) -> DomainPicture:
+        job.enter("planning")
+        if distrust := self.blocked or self._guard.distrust():
+            raise Protected(f"nothing is pruned on VM {job.row.domain_name}: {distrust}")
+        return await self._inventory.refresh(job.row.domain)
+
+    async def _delete_each(
+        self,
+        job: Job,
+        going: Sequence[Decision],
+        planner: Callable[[DomainPicture], list[Decision]],
+    ) -> Outcome:
         """Oldest first, planned anew after each; a failure skips and never finds another victim."""
+        allowed = {d.candidate.id for d in going}
         deleted: list[str] = []
         stays: list[dict[str, str]] = []
         while True:
             picture = self._inventory.domains[job.row.domain]
             by_name = {s.info.name: s for s in self._catalog.of(picture)}
-            left = [d for d in victims(self.plan(picture)) if d.candidate.id in allowed]
+            left = [d for d in victims(planner(picture)) if d.candidate.id in allowed]
             if not left:
                 break
             name = left[0].candidate.id
