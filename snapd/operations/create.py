@@ -195,7 +195,7 @@ async def _take(ctx: Context, job: Job, facts: DomainFacts, wish: Wish) -> None:
         )
     consistency = Consistency.QUIESCED if guest.held else Consistency.CRASH
     intent = {**intent, "created": created, "pause_ms": paused, "consistency": consistency.value}
-    await job.intend(intent)
+    await job.intend(intent, begun=True)
 
 
 async def judge(ctx: Context, job: Job) -> Outcome:

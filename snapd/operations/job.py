@@ -92,9 +92,12 @@ class Job:
         self.phase = phase
         self._jobs.changed(self, "Phase")
 
-    async def intend(self, intent: dict[str, Any]) -> None:
-        """Commit what is about to be done; returns when it is on disk."""
-        if self._jobs.stopping:
+    async def intend(self, intent: dict[str, Any], *, begun: bool = False) -> None:
+        """Commit what is about to be done; returns when it is on disk.
+
+        begun: it tells how far the act has come already, so it is written in any case.
+        """
+        if self._jobs.stopping and not begun:
             raise Interrupted("intend")
         self.row = replace(self.row, intent=intent)
         await self._jobs.store.update_job(self.row)

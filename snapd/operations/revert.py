@@ -65,7 +65,7 @@ async def revert(ctx: Context, job: Job, wish: RevertWish) -> Outcome:
         paused=wanted is State.PAUSED or (wanted is State.SHUTOFF and listed.memory),
     )
     intent = {**(job.row.intent or {}), "claimed": True}
-    await job.intend(intent)
+    await job.intend(intent, begun=True)
     await _reach(ctx, job, wish.key.domain, wanted)
     return await judge(ctx, job)
 

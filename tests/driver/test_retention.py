@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -212,10 +213,14 @@ def test_safety_snapshots_go_by_their_own_rule(house: House) -> None:
     client = house.start()
     made = [client.revert("web-1", "by-hand")["SafetySnapshot"] for _ in range(4)]
     run(client, "p")
-    rows = [row for row in client.snapshots("web-1").values() if row["Origin"] == "safety"]
-    assert len(rows) == 2
-    assert {row["Path"] for row in rows} < set(made)
-    gone = client.rows("ListHistory", "web-1", policy="p")
+
+    def safety() -> list[dict[str, Any]]:
+        found = client.snapshots("web-1").values()
+        return [row for row in found if row["Origin"] == "safety"]
+
+    client.until("two are left", lambda: len(safety()) == 2)
+    assert {row["Path"] for row in safety()} < set(made)
+    gone = client.rows("ListHistory", "web-1")
     assert [row["Reason"] for row in gone if row["Verb"] == "delete"] == [
         "retention: safety-last"
     ] * 2
