@@ -16,7 +16,6 @@ from dataclasses import replace
 from ..errors import (
     Busy,
     Cancelled,
-    Inconsistent,
     Internal,
     InvalidArgument,
     LimitExceeded,
@@ -27,7 +26,8 @@ from ..errors import (
 )
 from ..model import JobState
 from ..store import JobRow, Store
-from .job import Interrupted, Job, Outcome, Request, Undone, Work, detail_of, history_of
+from .job import Interrupted, Job, Outcome, Request, Work, detail_of, history_of
+from .settling import settle
 from .turns import Turns
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 QUEUE_LENGTH = 16
 LINGER_SECONDS = 600
 LINGER_COUNT = 1000
-SETTLE_RETRY = (1.0, 30.0)
 
 
 class Jobs:
@@ -273,33 +272,13 @@ class Jobs:
         await self._settle(job, error)
 
     async def _settle(self, job: Job, cause: SnapdError) -> None:
-        """Have an open intent judged by the facts, as soon as they can be read."""
         assert self.judge is not None
-        delay = SETTLE_RETRY[0]
-        while True:
-            job.enter("settling")
-            try:
-                outcome = await self.judge(job)
-            except Undone:
-                await self._end(job, JobState.FAILED, error=cause)
-            except (Unavailable, TimedOut, OutcomeUnknown) as e:
-                log.info("job %d cannot be settled yet: %s", job.id, e.message)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, SETTLE_RETRY[1])
-                continue
-            except SnapdError as e:
-                await self._end(job, JobState.FAILED, error=e)
-            except Exception as e:
-                log.exception("job %d (%s of %s)", job.id, job.row.verb, job.row.domain_name)
-                what = (
-                    f"what came of job {job.id} ({job.row.verb}) on VM {job.row.domain_name} is "
-                    f"not known: internal error ({type(e).__name__}); look at VM and journal"
-                )
-                unknown = Inconsistent(what, reason="half-made", item=job.row.snapshot)
-                await self._end(job, JobState.FAILED, error=unknown)
-            else:
-                await self._end(job, JobState.DONE, outcome=outcome)
-            return
+        try:
+            outcome = await settle(job, self.judge, cause)
+        except SnapdError as e:
+            await self._end(job, JobState.FAILED, error=e)
+        else:
+            await self._end(job, JobState.DONE, outcome=outcome)
 
     async def _end(
         self,

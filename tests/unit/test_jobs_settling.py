@@ -17,7 +17,7 @@ from snapd.errors import (
 )
 from snapd.model import JobState, Origin, Record, SnapshotKey
 from snapd.operations import Job, Jobs, Outcome
-from snapd.operations import jobs as module
+from snapd.operations import settling as module
 from snapd.operations.job import Undone
 from snapd.store import Store
 from tests.unit.jobs_on_store import VM, at_once, ended, play, wanted
@@ -86,7 +86,7 @@ def test_work_that_raises_after_it_intends_is_as_the_judge_says(
 def test_settling_is_tried_again_until_the_facts_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SETTLE_RETRY", (0.01, 0.02))
+    monkeypatch.setattr(module, "RETRY", (0.01, 0.02))
     answers: list[Exception] = [Unavailable("x"), TimedOut("x"), OutcomeUnknown("x"), Undone()]
 
     async def body(jobs: Jobs, store: Store) -> None:
@@ -97,6 +97,33 @@ def test_settling_is_tried_again_until_the_facts_can_be_read(
         job = await ended(await jobs.submit(wanted(), intending))
         assert answers == []
         assert job.row.error_message == "libvirt said no"
+
+    play(tmp_path, body)
+
+
+@pytest.mark.parametrize("early", [Undone(), Partial("half of it")])
+def test_call_that_broke_off_is_looked_at_twice_before_it_counts_as_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: Exception
+) -> None:
+    """libvirt may still be at it: the first look finds nothing, or half of it."""
+    monkeypatch.setattr(module, "RETRY", (0.01, 0.02))
+
+    async def body(jobs: Jobs, store: Store) -> None:
+        looks: list[Job] = []
+
+        async def judge(job: Job) -> Outcome:
+            looks.append(job)
+            if len(looks) == 1:
+                raise early
+            return Outcome(snapshot="one", created=7, record=RECORD)
+
+        async def broken_off(job: Job) -> Outcome:
+            await job.intend({"name": "one"})
+            raise OutcomeUnknown("end of file")
+
+        jobs.judge = judge
+        job = await ended(await jobs.submit(wanted(), broken_off))
+        assert (job.row.state, len(looks)) == (JobState.DONE, 2)
 
     play(tmp_path, body)
 

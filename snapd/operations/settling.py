@@ -1,0 +1,48 @@
+"""How an open intent ended: asked of the facts, until they can be read and are sure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ..errors import Inconsistent, OutcomeUnknown, SnapdError, TimedOut, Unavailable
+from .job import Job, Outcome, Undone, Work
+
+log = logging.getLogger(__name__)
+RETRY = (1.0, 30.0)
+LOOK_AGAIN = 3.0
+
+
+async def settle(job: Job, judge: Work, cause: SnapdError) -> Outcome:
+    """What was done, or the error that the job ends with: `cause` where nothing was.
+
+    After a call that broke off it is looked at twice before anything but success is said: libvirt
+    may still be at it, or may not have begun with what is on its way.
+    """
+    delay = RETRY[0]
+    sure = not isinstance(cause, OutcomeUnknown)
+    while True:
+        job.enter("settling")
+        try:
+            return await judge(job)
+        except (Unavailable, TimedOut, OutcomeUnknown) as e:
+            log.info("job %d cannot be settled yet: %s", job.id, e.message)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY[1])
+            continue
+        except (Undone, SnapdError) as e:
+            if sure:
+                raise (cause if isinstance(e, Undone) else e) from e
+        except Exception as e:
+            log.exception("job %d (%s of %s)", job.id, job.row.verb, job.row.domain_name)
+            raise _unknown(job, e) from e
+        sure = True
+        await asyncio.sleep(LOOK_AGAIN * RETRY[0])
+
+
+def _unknown(job: Job, error: Exception) -> Inconsistent:
+    what = (
+        f"what came of job {job.id} ({job.row.verb}) on VM {job.row.domain_name} is not known: "
+        f"internal error ({type(error).__name__}); look at VM and journal"
+    )
+    return Inconsistent(what, reason="half-made", item=job.row.snapshot)
