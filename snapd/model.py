@@ -71,6 +71,8 @@ class Verb(StrEnum):
     DELETE = "delete"
     RUN = "run"
     PRUNE = "prune"
+    AUDIT = "audit"
+    DELETE_OWN = "delete-own"
 
 
 class JobState(StrEnum):
@@ -119,8 +121,10 @@ class Disk:
 class DomainInfo:
     """A domain as libvirt has it now.
 
-    memory: RAM in bytes. instance: libvirt's number of the running VM, another one after every
-    start and every internal revert; -1 = off.
+    memory: RAM in bytes. tpm: it has an emulated TPM, whose state only a snapshot with RAM holds.
+    io_error: paused by QEMU since a disk could not be written (a full file system). busy: somebody
+    has a job on it now, as far as that can be told at once. instance: libvirt's number of the
+    running VM, another one after every start and every internal revert; -1 = off.
     """
 
     uuid: str
@@ -134,6 +138,9 @@ class DomainInfo:
     raw_nvram: bool = False
     unmigratable: str = ""
     agent: bool = False
+    tpm: bool = False
+    io_error: bool = False
+    busy: bool = False
     instance: int = -1
 
 
@@ -151,7 +158,9 @@ class SnapshotInfo:
     """A snapshot as libvirt lists it.
 
     state: what its XML says of the domain then; disks: targets that it holds; left_out: targets
-    that it does not.
+    that it does not. Of an external one also: overlays: (target, file) that were begun when it was
+    made; bases: (target, file) that its disks were on before, and which those overlays need;
+    memory_file: where its RAM is, "" = none.
     """
 
     name: str
@@ -165,6 +174,9 @@ class SnapshotInfo:
     time_known: bool = True
     disks: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    overlays: tuple[tuple[str, str], ...] = ()
+    bases: tuple[tuple[str, str], ...] = ()
+    memory_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,17 @@
 daemon names the latter only where it is built.
 """
 
-from .images import ImageInfo
-from .protocol import DomainEvent, DomainFacts, EventKind, Hypervisor
+from .images import ImageCheck, ImageInfo
+from .protocol import DomainEvent, DomainFacts, EventKind, FileUse, Hypervisor, Need, Space
 
-__all__ = ["DomainEvent", "DomainFacts", "EventKind", "Hypervisor", "ImageInfo"]
+__all__ = [
+    "DomainEvent",
+    "DomainFacts",
+    "EventKind",
+    "FileUse",
+    "Hypervisor",
+    "ImageCheck",
+    "ImageInfo",
+    "Need",
+    "Space",
+]

@@ -22,8 +22,18 @@ OUTPUT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """What `qemu-img check` found: errors and corruptions are damage, leaks only lost room."""
+
+    errors: int = 0
+    leaks: int = 0
+    corruptions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """One image file. tags: (id, name) of its internal snapshots, in the image's order."""
+    """One image file. tags: (id, name) of its internal snapshots, in the image's order. backing:
+    the file that it is backed by, as an absolute path, "" = none."""
 
     path: str
     tags: tuple[tuple[str, str], ...] = ()
@@ -33,6 +43,8 @@ class ImageInfo:
     bitmaps: tuple[str, ...] = ()
     virtual_size: int = 0
     actual_size: int = 0
+    backing: str = ""
+    backing_format: str = ""
 
     def count(self, name: str) -> int:
         """How many of its snapshots have that name."""

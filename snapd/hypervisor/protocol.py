@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ..model import Disk, DomainInfo, SnapshotInfo
-from .images import ImageInfo
+from .images import ImageCheck, ImageInfo
 
 
 class EventKind(StrEnum):
@@ -38,14 +38,45 @@ class DomainEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Space:
+    """Room on the file system of a file: bytes and inodes free for QEMU, and its size."""
+
+    free: int
+    total: int
+    inodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileUse:
+    """Somebody else who needs the file of a disk: who (a VM or volume), and how: `active` (a
+    running VM's own disk), `backing` (an image that is backed by it)."""
+
+    target: str
+    who: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that a saved domain needs to run and that isn't there: kind is `file`, `emulator`,
+    `network`, `bridge`, `device` or `folder`; name: as a person knows it, of files the base name."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class DomainFacts:
     """All that a preflight needs of one domain, read at one time.
 
     inactive: the disks that the next start would have; holder: who has a job on it (`backup`,
     `block job on vda`, `another job`), "" = nobody; images: target -> image, for the disks that
-    could be read; unreadable: target -> why not; saved: the disks in the domain XML of the snapshot
-    that was asked about; missing: files of any of these disks that aren't there; has_images: as
-    Hypervisor.has_images.
+    could be read; unreadable: target -> why not; misdeclared: targets whose image is not of the
+    declared format; space: target -> room beside its image; metadata: room for libvirt's own
+    records, None = not known; users: others who need these disks' files; missing: files of any of
+    these disks that aren't there; version: libvirt's, (9, 0, 0); has_images: as
+    Hypervisor.has_images. Of the snapshot that was asked about: saved: the disks in its domain
+    XML; saved_tpm: that has an emulated TPM; needs: what that domain lacks to run.
     """
 
     info: DomainInfo
@@ -56,8 +87,15 @@ class DomainFacts:
     checkpoints: tuple[str, ...] = ()
     images: dict[str, ImageInfo] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    misdeclared: set[str] = field(default_factory=set)
+    space: dict[str, Space] = field(default_factory=dict)
+    metadata: Space | None = None
+    users: list[FileUse] = field(default_factory=list)
     saved: tuple[Disk, ...] = ()
+    saved_tpm: bool = False
+    needs: list[Need] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+    version: tuple[int, int, int] = (0, 0, 0)
     has_images: bool = True
 
 
@@ -122,14 +160,32 @@ class Hypervisor(Protocol):
     ) -> None:
         """Have libvirt know a snapshot that `take` made."""
 
-    async def revert(self, uuid: str, name: str, *, running: bool, paused: bool) -> None:
-        """libvirt's own revert. running, paused: the state wanted whatever the snapshot says."""
+    async def revert(
+        self, uuid: str, name: str, *, running: bool, paused: bool, force: bool = False
+    ) -> None:
+        """libvirt's own revert. running, paused: the state wanted whatever the snapshot says;
+        force: also where libvirt calls it risky (its code 77)."""
 
     async def delete(self, uuid: str, name: str, *, metadata_only: bool = False) -> None:
         """libvirt's own delete."""
 
     async def remove_tags(self, uuid: str, disks: Sequence[Disk], name: str) -> None:
         """Delete the snapshot from the images of a running VM, disk by disk; repeatable."""
+
+    async def describe(self, uuid: str, name: str, text: str) -> None:
+        """Give a snapshot another description, everything else as it was (its secrets too)."""
+
+    async def snapshot_xml(self, uuid: str, name: str) -> str:
+        """A snapshot's XML, without secrets."""
+
+    async def check_image(self, disk: Disk) -> ImageCheck:
+        """Whether the image of a VM that is off is sound; reads only."""
+
+    async def discard_saved_state(self, uuid: str) -> None:
+        """Remove the managed save of a VM that is off: its RAM is lost."""
+
+    async def set_time(self, uuid: str, seconds: int) -> None:
+        """Set the guest's clock by its agent, whose own time-out is set first."""
 
     async def start(self, uuid: str) -> None:
         """Start a VM that is off."""
