@@ -4,14 +4,17 @@
 daemon names the latter only where it is built.
 """
 
+from .beside import Beside, FoundFile
 from .images import ImageCheck, ImageInfo
 from .protocol import DomainEvent, DomainFacts, EventKind, FileUse, Hypervisor, Need, Space
 
 __all__ = [
+    "Beside",
     "DomainEvent",
     "DomainFacts",
     "EventKind",
     "FileUse",
+    "FoundFile",
     "Hypervisor",
     "ImageCheck",
     "ImageInfo",

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 import libvirt
 import libvirt_qemu  # noqa: F401  (found at start or not at all, not at the first snapshot)
 
-from ..errors import SnapdError, TimedOut, Unsupported
+from ..errors import TimedOut, Unsupported
 from ..model import Disk, DomainInfo, SnapshotInfo
-from . import monitor, reading, xml
+from . import events, monitor, reading, xml
+from .beside import Beside
+from .beside import look as look_beside
 from .connection import Connections
-from .images import ImageInfo, Images
-from .protocol import DomainEvent, DomainFacts, EventKind
+from .facts import Gatherer
+from .files import Files, metadata_folder
+from .images import ImageCheck, Images
+from .outline import rolled_back
+from .protocol import DomainEvent, DomainFacts
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 READ_SECONDS = 5.0
 FACTS_SECONDS = 20.0
-
-_EVENTS = {
-    libvirt.VIR_DOMAIN_EVENT_DEFINED: EventKind.DEFINED,
-    libvirt.VIR_DOMAIN_EVENT_UNDEFINED: EventKind.UNDEFINED,
-    libvirt.VIR_DOMAIN_EVENT_STARTED: EventKind.STARTED,
-    libvirt.VIR_DOMAIN_EVENT_STOPPED: EventKind.STOPPED,
-    libvirt.VIR_DOMAIN_EVENT_SUSPENDED: EventKind.PAUSED,
-    libvirt.VIR_DOMAIN_EVENT_RESUMED: EventKind.RESUMED,
-    libvirt.VIR_DOMAIN_EVENT_CRASHED: EventKind.CRASHED,
-}
-_RENAMED = (libvirt.VIR_DOMAIN_EVENT_UNDEFINED, libvirt.VIR_DOMAIN_EVENT_UNDEFINED_RENAMED)
-_FROM_SNAPSHOT = {
-    (libvirt.VIR_DOMAIN_EVENT_DEFINED, libvirt.VIR_DOMAIN_EVENT_DEFINED_FROM_SNAPSHOT),
-    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT),
-    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT),
-    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_FROM_SNAPSHOT),
-    (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT),
-}
+BESIDE_SECONDS = 20.0
+AGENT_SECONDS = 10
 
 
 class LibvirtHypervisor:
@@ -52,8 +42,10 @@ class LibvirtHypervisor:
         self._monitor_allowed = monitor
         self._on_event: list[Callable[[DomainEvent], None]] = []
         self._on_connection: list[Callable[[bool], None]] = []
-        self._connections = Connections(uri, self._register, self._connection_changed)
-        self._images = Images()
+        self._connections = Connections(uri, self._opened, self._connection_changed)
+        self._images, self._files = Images(), Files()
+        self._gatherer = Gatherer(self._images, self._files)
+        self._version = (0, 0, 0)
         self._looking: dict[str, asyncio.Event] = {}
         self._names: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()
@@ -89,27 +81,17 @@ class LibvirtHypervisor:
 
     async def close(self) -> None:
         await self._connections.close()
+        self._files.close()
 
     # --- events
 
-    def _register(self, conn: libvirt.virConnect) -> None:
-        conn.domainEventRegisterAny(
-            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event_in_thread, None
-        )
+    def _opened(self, conn: libvirt.virConnect) -> None:
+        self._version = _split(conn.getLibVersion())
 
-    def _event_in_thread(
-        self,
-        _conn: libvirt.virConnect,
-        dom: libvirt.virDomain,
-        event: int,
-        detail: int,
-        _opaque: object,
-    ) -> None:
-        kind = _EVENTS.get(event, EventKind.OTHER)
-        if (event, detail) == _RENAMED:
-            kind = EventKind.RENAMED
-        told = DomainEvent(dom.UUIDString(), kind, (event, detail) in _FROM_SNAPSHOT)
-        self._loop.call_soon_threadsafe(self._tell, told)
+        def tell(event: DomainEvent) -> None:
+            self._loop.call_soon_threadsafe(self._tell, event)
+
+        events.register(conn, tell)
 
     def _tell(self, event: DomainEvent) -> None:
         for call in self._on_event:
@@ -141,9 +123,14 @@ class LibvirtHypervisor:
         return await self._look(uuid, "cannot read", ask, READ_SECONDS)
 
     async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
+        metadata = None
+        if self.has_images and (folder := metadata_folder(self.uri)):
+            metadata = await self._files.room_for(folder)
+
         def ask(dom: libvirt.virDomain) -> DomainFacts:
             info = reading.domain(dom)
             text, inactive = reading.inactive(dom)
+            saved = reading.saved(dom, snapshot) if snapshot else None
             return DomainFacts(
                 info=info,
                 snapshots=tuple(reading.snapshots(dom)),
@@ -151,31 +138,34 @@ class LibvirtHypervisor:
                 inactive_xml=text,
                 holder=reading.holder(dom, info.disks) if self.has_images else "",
                 checkpoints=reading.checkpoints(dom),
-                saved=reading.saved_disks(dom, snapshot) if snapshot else (),
+                metadata=metadata,
+                saved=xml.disks(saved) if saved is not None else (),
+                saved_tpm=saved is not None and xml.emulated_tpm(saved),
+                rolled_back=(
+                    rolled_back(saved, ET.fromstring(text)) if saved is not None else ()
+                ),
+                version=self._version,
                 has_images=self.has_images,
             )
 
         facts = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
         if self.has_images:
-            await self._read_images(facts)
+            await self._gatherer.add(facts)
         return facts
 
-    async def _read_images(self, facts: DomainFacts) -> None:
-        """Add to the facts what each image says; one that can't be read is a fact too."""
+    async def snapshot_xml(self, uuid: str, name: str) -> str:
+        def ask(dom: libvirt.virDomain) -> str:
+            return str(dom.snapshotLookupByName(name, 0).getXMLDesc(0))
 
-        async def one(disk: Disk) -> None:
-            try:
-                facts.images[disk.target] = await self._image(disk)
-            except SnapdError as e:
-                facts.unreadable[disk.target] = e.message
+        return await self._look(uuid, f"cannot read snapshot {name} of", ask, READ_SECONDS)
 
-        wanted = [d for d in facts.info.disks if d.writable and d.kind == "file"]
-        await asyncio.gather(*(one(d) for d in wanted if d.format))
-        files = {d.source for d in (*facts.info.disks, *facts.saved) if d.kind == "file"}
-        facts.missing.update(await self._images.missing(files - {""}))
+    async def check_image(self, disk: Disk) -> ImageCheck:
+        return await self._images.check(disk.source, disk.format)
 
-    async def _image(self, disk: Disk) -> ImageInfo:
-        return await self._images.info(disk.source, disk.format)
+    async def beside(self, folders: Collection[str], named: Collection[str]) -> Beside:
+        found = await self._files.within(BESIDE_SECONDS, lambda: look_beside(folders, named))
+        late = f"not read within {BESIDE_SECONDS:g} s"
+        return found or Beside(unread=dict.fromkeys(folders, late))
 
     async def tags(self, info: DomainInfo, disks: Sequence[Disk]) -> dict[str, tuple[str, ...]]:
         if not self.has_images:
@@ -187,7 +177,7 @@ class LibvirtHypervisor:
 
             listed = await self._look(info.uuid, "cannot ask QEMU for", ask, FACTS_SECONDS)
         else:
-            listed = {d.target: (await self._image(d)).tags for d in disks}
+            listed = {d.target: (await self._gatherer.image(d)).tags for d in disks}
         return {target: tuple(name for _id, name in tags) for target, tags in listed.items()}
 
     async def _look(
@@ -257,9 +247,12 @@ class LibvirtHypervisor:
         what = f"register snapshot {name} of"
         await self._act(uuid, what, lambda d: d.snapshotCreateXML(text, flags))
 
-    async def revert(self, uuid: str, name: str, *, running: bool, paused: bool) -> None:
+    async def revert(
+        self, uuid: str, name: str, *, running: bool, paused: bool, force: bool = False
+    ) -> None:
         flags = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING if running else 0
         flags |= libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED if paused else 0
+        flags |= libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE if force else 0
 
         def call(dom: libvirt.virDomain) -> None:
             dom.revertToSnapshot(dom.snapshotLookupByName(name, 0), flags)
@@ -280,6 +273,26 @@ class LibvirtHypervisor:
 
         await self._act(uuid, f"delete snapshot {name} of", call)
 
+    async def describe(self, uuid: str, name: str, text: str) -> None:
+        def call(dom: libvirt.virDomain) -> None:
+            secure = libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE
+            before = dom.snapshotLookupByName(name, 0).getXMLDesc(secure)
+            # with CURRENT, libvirt forgets what an external tree's reverts wrote (LIBVIRT.md 9.8)
+            redefine = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
+            dom.snapshotCreateXML(xml.described(before, text), redefine)
+
+        await self._act(uuid, f"describe snapshot {name} of", call)
+
+    async def discard_saved_state(self, uuid: str) -> None:
+        await self._act(uuid, "discard the saved state of", lambda d: d.managedSaveRemove(0))
+
+    async def set_time(self, uuid: str, seconds: int) -> None:
+        def call(dom: libvirt.virDomain) -> None:
+            dom.agentSetResponseTimeout(AGENT_SECONDS, 0)
+            dom.setTime({"seconds": seconds})
+
+        await self._act(uuid, "set the clock of", call)
+
     async def start(self, uuid: str) -> None:
         await self._act(uuid, "start", lambda d: d.create())
 
@@ -293,9 +306,17 @@ class LibvirtHypervisor:
 
         return await self._act(uuid, "freeze", call)
 
-    async def thaw(self, uuid: str) -> int:
-        return await self._act(uuid, "thaw", lambda d: int(d.fsThaw(None, 0)))
+    async def thaw(self, uuid: str, agent_timeout: int) -> int:
+        def call(dom: libvirt.virDomain) -> int:
+            dom.agentSetResponseTimeout(agent_timeout, 0)  # a restart of libvirtd may have lost it
+            return int(dom.fsThaw(None, 0))
+
+        return await self._act(uuid, "thaw", call)
+
+
+def _split(number: int) -> tuple[int, int, int]:
+    return number // 1000000, number // 1000 % 1000, number % 1000
 
 
 def _dotted(number: int) -> str:
-    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+    return ".".join(map(str, _split(number)))

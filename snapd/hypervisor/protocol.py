@@ -5,12 +5,13 @@ Behind it stands libvirt; tests put a stand-in there only for faults that can't 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from ..model import Disk, DomainInfo, SnapshotInfo
+from .beside import Beside
 from .images import ImageCheck, ImageInfo
 
 
@@ -39,7 +40,8 @@ class DomainEvent:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Room on the file system of a file: bytes and inodes free for QEMU, and its size."""
+    """Room on the file system of a file: bytes and inodes free for QEMU, and its size. Inodes that
+    the file system doesn't count (btrfs) are a huge number."""
 
     free: int
     total: int
@@ -58,8 +60,11 @@ class FileUse:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Something that a saved domain needs to run and that isn't there: kind is `file`, `emulator`,
-    `network`, `bridge`, `device` or `folder`; name: as a person knows it, of files the base name."""
+    """Something that a saved domain needs to run and that isn't there.
+
+    kind: `file`, `emulator`, `network`, `bridge`, `device` or `folder`; name: as a person knows it,
+    of files the base name.
+    """
 
     kind: str
     name: str
@@ -76,7 +81,8 @@ class DomainFacts:
     records, None = not known; users: others who need these disks' files; missing: files of any of
     these disks that aren't there; version: libvirt's, (9, 0, 0); has_images: as
     Hypervisor.has_images. Of the snapshot that was asked about: saved: the disks in its domain
-    XML; saved_tpm: that has an emulated TPM; needs: what that domain lacks to run.
+    XML; saved_tpm: that has an emulated TPM; needs: what that domain lacks to run; rolled_back:
+    parts of the configuration that are not now as they were then (`memory`, `interfaces`).
     """
 
     info: DomainInfo
@@ -94,6 +100,7 @@ class DomainFacts:
     saved: tuple[Disk, ...] = ()
     saved_tpm: bool = False
     needs: list[Need] = field(default_factory=list)
+    rolled_back: tuple[str, ...] = ()
     missing: set[str] = field(default_factory=set)
     version: tuple[int, int, int] = (0, 0, 0)
     has_images: bool = True
@@ -181,6 +188,10 @@ class Hypervisor(Protocol):
     async def check_image(self, disk: Disk) -> ImageCheck:
         """Whether the image of a VM that is off is sound; reads only."""
 
+    async def beside(self, folders: Collection[str], named: Collection[str]) -> Beside:
+        """The images and memory files that lie in these folders, and the real paths of the files
+        named; headers only."""
+
     async def discard_saved_state(self, uuid: str) -> None:
         """Remove the managed save of a VM that is off: its RAM is lost."""
 
@@ -196,5 +207,5 @@ class Hypervisor(Protocol):
     async def freeze(self, uuid: str, agent_timeout: int) -> int:
         """Freeze the guest's file systems, the agent's own time-out (seconds) set first."""
 
-    async def thaw(self, uuid: str) -> int:
-        """Thaw them; how many were thawed."""
+    async def thaw(self, uuid: str, agent_timeout: int) -> int:
+        """Thaw them, the agent's own time-out (seconds) set first; how many were thawed."""

@@ -21,12 +21,13 @@ _STATES = {
     libvirt.VIR_DOMAIN_CRASHED: State.CRASHED,
     libvirt.VIR_DOMAIN_PMSUSPENDED: State.SUSPENDED,
 }
+_IO_ERROR = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 JOB_GRACE = 1.0
 
 
 def domain(dom: libvirt.virDomain) -> DomainInfo:
     """What a list shows of a domain. XMLDesc may wait behind a stuck VM (LIBVIRT.md 9)."""
-    state, _reason = dom.state()
+    state, reason = dom.state()
     root = ET.fromstring(dom.XMLDesc(0))
     return DomainInfo(
         uuid=dom.UUIDString(),
@@ -40,6 +41,9 @@ def domain(dom: libvirt.virDomain) -> DomainInfo:
         raw_nvram=xml.raw_nvram(root),
         unmigratable=xml.unmigratable(root),
         agent=xml.has_agent(root),
+        tpm=xml.emulated_tpm(root),
+        io_error=(state, reason) == _IO_ERROR,
+        busy=_has_job(dom),
         instance=dom.ID(),
     )
 
@@ -60,11 +64,10 @@ def inactive(dom: libvirt.virDomain) -> tuple[str, tuple[Disk, ...]]:
     return text, xml.disks(ET.fromstring(text))
 
 
-def saved_disks(dom: libvirt.virDomain, snapshot: str) -> tuple[Disk, ...]:
-    """The disks in the domain XML inside a snapshot: what a revert would start from."""
+def saved(dom: libvirt.virDomain, snapshot: str) -> ET.Element | None:
+    """The `<domain>` inside a snapshot: what a revert would start."""
     text = dom.snapshotLookupByName(snapshot, 0).getXMLDesc(0)
-    root = ET.fromstring(text).find("domain")
-    return xml.disks(root) if root is not None else ()
+    return ET.fromstring(text).find("domain")
 
 
 def holder(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
@@ -66,6 +68,11 @@ def raw_nvram(domain: ET.Element) -> bool:
     return nvram is not None and nvram.get("format", "raw") == "raw"
 
 
+def emulated_tpm(domain: ET.Element) -> bool:
+    """Whether it has a TPM whose state is libvirt's (swtpm), and in no disk."""
+    return domain.find("./devices/tpm/backend[@type='emulator']") is not None
+
+
 def has_agent(domain: ET.Element) -> bool:
     """Whether a guest agent is connected to its channel now."""
     return any(
@@ -102,6 +109,7 @@ def snapshot(text: str, *, current: bool) -> SnapshotInfo:
     held = {d.get("name", ""): d.get("snapshot", "") for d in root.findall("./disks/disk")}
     memory_kind = _attribute(root, "memory", "snapshot")
     external = "external" in held.values() or memory_kind == "external"
+    overlays = _overlays(root)
     return SnapshotInfo(
         name=root.findtext("name") or "",
         created=int(created) if created else 0,
@@ -114,7 +122,26 @@ def snapshot(text: str, *, current: bool) -> SnapshotInfo:
         memory=memory_kind in ("internal", "external"),
         disks=tuple(t for t, how in held.items() if how not in ("no", "")),
         left_out=tuple(t for t, how in held.items() if how == "no"),
+        overlays=overlays,
+        bases=_bases(root, {target for target, _file in overlays}),
+        memory_file=_attribute(root, "memory", "file"),
     )
+
+
+def _overlays(snapshot: ET.Element) -> tuple[tuple[str, str], ...]:
+    found = []
+    for el in snapshot.findall("./disks/disk[@snapshot='external']"):
+        if file := _attribute(el, "source", "file") or _attribute(el, "source", "dev"):
+            found.append((el.get("name", ""), file))
+    return tuple(found)
+
+
+def _bases(snapshot: ET.Element, targets: set[str]) -> tuple[tuple[str, str], ...]:
+    """What those disks were on when the snapshot was made: libvirt notes the domain of before."""
+    domain = snapshot.find("domain")
+    if domain is None:
+        return ()
+    return tuple((d.target, d.source) for d in disks(domain) if d.target in targets and d.source)
 
 
 def new_snapshot(name: str, description: str) -> str:
@@ -123,6 +150,23 @@ def new_snapshot(name: str, description: str) -> str:
     _text(root, "name", name)
     if description:
         _text(root, "description", description)
+    return ET.tostring(root, "unicode")
+
+
+def described(snapshot: str, description: str) -> str:
+    """A `<domainsnapshot>` with another description and everything else as it was."""
+    for _event, (prefix, uri) in ET.iterparse(io.StringIO(snapshot), events=["start-ns"]):
+        with contextlib.suppress(ValueError):  # `ns0` is ElementTree's own
+            ET.register_namespace(prefix, uri)  # prefixes mean nothing, but people search for them
+    root = ET.fromstring(snapshot)
+    found = root.find("description")
+    if found is None:
+        found = ET.Element("description")
+        root.insert(1, found)
+    if description:
+        found.text = description
+    else:
+        root.remove(found)
     return ET.tostring(root, "unicode")
 
 

@@ -214,3 +214,63 @@ def test_new_snapshot_is_no_string_building() -> None:
     root = ET.fromstring(text)
     assert [el.tag for el in root] == ["name", "description"]
     assert root.findtext("description") == "</description><disks/>"
+
+
+# ---- external snapshots, TPMs and descriptions
+
+
+def test_snapshot_external_tells_its_overlays_bases_and_memory_file() -> None:
+    """The shape is libvirt's own: formatsnapshot.html, and what 9.0 printed."""
+    text = """<domainsnapshot><name>x</name><state>running</state>
+      <memory snapshot='external' file='/images/vm.mem'/>
+      <disks>
+        <disk name='vda' snapshot='external' type='file'>
+          <driver type='qcow2'/><source file='/images/a.x'/></disk>
+        <disk name='vdb' snapshot='internal'/>
+        <disk name='vdc' snapshot='no'/>
+        <disk name='vdd' snapshot='external' type='block'><source dev='/dev/vg/d.x'/></disk>
+      </disks>
+      <domain><devices>
+        <disk type='file' device='disk'><source file='/images/a.qcow2'/><target dev='vda'/></disk>
+        <disk type='file' device='disk'><source file='/images/b.qcow2'/><target dev='vdb'/></disk>
+        <disk type='file' device='disk'><source file='/images/c.raw'/><target dev='vdc'/></disk>
+        <disk type='block' device='disk'><source dev='/dev/vg/d'/><target dev='vdd'/></disk>
+      </devices></domain></domainsnapshot>"""
+    found = xml.snapshot(text, current=False)
+    assert found.overlays == (("vda", "/images/a.x"), ("vdd", "/dev/vg/d.x"))
+    assert found.bases == (("vda", "/images/a.qcow2"), ("vdd", "/dev/vg/d"))
+    assert found.memory_file == "/images/vm.mem"
+
+
+def test_snapshot_internal_has_no_files_of_its_own(conn: libvirt.virConnect) -> None:
+    snap = conn.lookupByName("web-1").snapshotCreateXML(xml.new_snapshot("one", ""), 0)
+    found = xml.snapshot(snap.getXMLDesc(0), current=True)
+    assert (found.overlays, found.bases, found.memory_file) == ((), (), "")
+
+
+@pytest.mark.parametrize(
+    ("backend", "emulated"),
+    [("<backend type='emulator' version='2.0'/>", True), ("<backend type='passthrough'/>", False)],
+)
+def test_emulated_tpm_only_where_libvirt_keeps_its_state(backend: str, emulated: bool) -> None:
+    text = f"<domain><devices><tpm model='tpm-crb'>{backend}</tpm></devices></domain>"
+    assert xml.emulated_tpm(ET.fromstring(text)) is emulated
+
+
+@pytest.mark.parametrize("text", ["</description><disks/>", "two\nlines & <more>", ""])
+def test_described_changes_the_description_alone(conn: libvirt.virConnect, text: str) -> None:
+    dom = conn.lookupByName("web-1")
+    dom.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "<os a='1'/>", "app", "urn:app", 3)
+    snap = dom.snapshotCreateXML(xml.new_snapshot("one", "before"), 0)
+    before = snap.getXMLDesc(0)
+    redefine = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
+    dom.snapshotCreateXML(xml.described(before, text), redefine)
+    root, expected = (ET.fromstring(s) for s in (snap.getXMLDesc(0), before))
+    assert root.findtext("description", "") == text
+    assert "<app:os " in snap.getXMLDesc(0)
+    for each in (root, expected):
+        each[:] = [el for el in each if el.tag != "description"]
+    assert ET.canonicalize(ET.tostring(root), strip_text=True) == ET.canonicalize(
+        ET.tostring(expected), strip_text=True
+    )
+    assert dom.snapshotCurrent(0).getName() == "one"

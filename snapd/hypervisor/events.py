@@ -1,0 +1,45 @@
+"""libvirt's events, as `DomainEvent`s. Called in libvirt's thread; hands over and does no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import libvirt
+
+from .protocol import DomainEvent, EventKind
+
+_EVENTS = {
+    libvirt.VIR_DOMAIN_EVENT_DEFINED: EventKind.DEFINED,
+    libvirt.VIR_DOMAIN_EVENT_UNDEFINED: EventKind.UNDEFINED,
+    libvirt.VIR_DOMAIN_EVENT_STARTED: EventKind.STARTED,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED: EventKind.STOPPED,
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED: EventKind.PAUSED,
+    libvirt.VIR_DOMAIN_EVENT_RESUMED: EventKind.RESUMED,
+    libvirt.VIR_DOMAIN_EVENT_CRASHED: EventKind.CRASHED,
+}
+_RENAMED = (libvirt.VIR_DOMAIN_EVENT_UNDEFINED, libvirt.VIR_DOMAIN_EVENT_UNDEFINED_RENAMED)
+_FROM_SNAPSHOT = {
+    (libvirt.VIR_DOMAIN_EVENT_DEFINED, libvirt.VIR_DOMAIN_EVENT_DEFINED_FROM_SNAPSHOT),
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT),
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT),
+    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_FROM_SNAPSHOT),
+    (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT),
+}
+
+
+def register(conn: libvirt.virConnect, tell: Callable[[DomainEvent], None]) -> None:
+    """Have every lifecycle event and IO error told; the latter as OTHER: look again, at once."""
+
+    def lifecycle(
+        _conn: object, dom: libvirt.virDomain, event: int, detail: int, _: object
+    ) -> None:
+        kind = _EVENTS.get(event, EventKind.OTHER)
+        if (event, detail) == _RENAMED:
+            kind = EventKind.RENAMED
+        tell(DomainEvent(dom.UUIDString(), kind, (event, detail) in _FROM_SNAPSHOT))
+
+    def io_error(_conn: object, dom: libvirt.virDomain, *_about: object) -> None:
+        tell(DomainEvent(dom.UUIDString(), EventKind.OTHER))
+
+    conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None)
+    conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, io_error, None)

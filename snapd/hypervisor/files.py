@@ -1,0 +1,131 @@
+"""What the host's file systems say, each question with a deadline: a dead network mount must hold
+up nobody. What can't be told in time is None, never guessed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from .protocol import Space
+
+T = TypeVar("T")
+SECONDS = 5.0
+UNCOUNTED = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One file whatever it is called; changed: other after every write."""
+
+    real: str
+    inode: tuple[int, int]
+    changed: tuple[int, int]
+
+    def is_same(self, other: Identity) -> bool:
+        return self.real == other.real or self.inode == other.inode
+
+
+class Files:
+    """Asks in threads of its own, so that those that hang hold up no other room."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(8, "files")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask(self, call: Callable[[str], T], path: str) -> T | None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await loop.run_in_executor(self._threads, call, path)
+        except (TimeoutError, OSError, ValueError):  # ValueError: a NUL in the path
+            return None
+
+    async def within(self, seconds: float, call: Callable[[], T]) -> T | None:
+        """What a longer look found; None where it took longer."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except TimeoutError:
+            return None
+
+    async def missing(self, paths: Iterable[str]) -> set[str]:
+        """Those of the files that aren't there. What can't be told isn't said to be."""
+        wanted = list(paths)
+        gone = await asyncio.gather(*(self._ask(_gone, path) for path in wanted))
+        return {path for path, is_gone in zip(wanted, gone, strict=True) if is_gone}
+
+    async def space(self, path: str) -> Space | None:
+        """Room on the file system that a file or folder is on."""
+        return await self._ask(_space, path)
+
+    async def room_for(self, folder: str) -> Space | None:
+        """Room where a folder is or, if it isn't there yet, would be made."""
+        return await self._ask(lambda path: _space(_nearest(path)), folder)
+
+    async def is_qcow2(self, path: str) -> bool | None:
+        """Whether its first bytes say so."""
+        return await self._ask(lambda p: _first_bytes(p, 4) == b"QFI\xfb", path)
+
+    async def identity(self, path: str) -> Identity | None:
+        return await self._ask(_identity, path)
+
+
+def metadata_folder(uri: str) -> str:
+    """Where libvirt keeps its records of snapshots; "" = not known for this URI."""
+    parts = urlsplit(uri)
+    if parts.scheme != "qemu" or parts.netloc:
+        return ""
+    if parts.path == "/system":
+        return "/var/lib/libvirt/qemu/snapshot"
+    if parts.path == "/session":
+        config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+        return f"{config}/libvirt/qemu/snapshot"
+    return ""
+
+
+def _gone(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116  (Path.exists hides why it says no)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return False
+
+
+def _space(path: str) -> Space:
+    found = os.statvfs(path)
+    return Space(
+        free=found.f_bavail * found.f_frsize,
+        total=found.f_blocks * found.f_frsize,
+        inodes=found.f_favail if found.f_files else UNCOUNTED,  # btrfs makes them as it goes
+    )
+
+
+def _nearest(path: str) -> str:
+    while _gone(path) and path != "/":
+        path = os.path.dirname(path)  # noqa: PTH120
+    return path
+
+
+def _first_bytes(path: str, count: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO never opens
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{Path(path).name} is no plain file")
+        return os.read(descriptor, count)
+    finally:
+        os.close(descriptor)
+
+
+def _identity(path: str) -> Identity:
+    real = os.path.realpath(path)
+    found = os.stat(real)  # noqa: PTH116
+    return Identity(real, (found.st_dev, found.st_ino), (found.st_mtime_ns, found.st_size))

@@ -1,0 +1,131 @@
+"""Images and files of the host: real ones, made by qemu-img and by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from snapd.errors import PreflightFailed
+from snapd.hypervisor import ImageCheck
+from snapd.hypervisor.files import Files, metadata_folder
+from snapd.hypervisor.images import Images, absolute
+
+
+def qemu_img(*words: str | Path) -> None:
+    subprocess.run(["qemu-img", *words], check=True, capture_output=True, timeout=60)
+
+
+def made(path: Path, *words: str) -> Path:
+    qemu_img("create", "-f", "qcow2", *words, path, "1M")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("backing", "path"),
+    [
+        ("base.qcow2", "/images/base.qcow2"),
+        ("../other/base.qcow2", "/other/base.qcow2"),
+        ("/elsewhere/base.qcow2", "/elsewhere/base.qcow2"),
+        ("sub/a:b.qcow2", "/images/sub/a:b.qcow2"),
+        ("file:/elsewhere/base.qcow2", "/elsewhere/base.qcow2"),
+        ("file:base.qcow2", "/images/base.qcow2"),
+        ('json:{"driver":"qcow2"}', 'json:{"driver":"qcow2"}'),
+        ("nbd://host/disk", "nbd://host/disk"),
+        ("", ""),
+    ],
+)
+def test_absolute_is_against_the_folder_of_the_image(backing: str, path: str) -> None:
+    assert absolute(backing, "/images/top.qcow2") == path
+
+
+def test_info_of_linked_clone_names_its_base_by_path(tmp_path: Path) -> None:
+    made(tmp_path / "base.qcow2")
+    top = made(tmp_path / "top.qcow2", "-b", "base.qcow2", "-F", "qcow2")
+    found = asyncio.run(Images().info(str(top), "qcow2"))
+    assert (found.backing, found.backing_format) == (str(tmp_path / "base.qcow2"), "qcow2")
+
+
+def test_check_of_damaged_image_counts_as_qemu_does(tmp_path: Path) -> None:
+    image = made(tmp_path / "a.qcow2")
+    assert asyncio.run(Images().check(str(image), "qcow2")) == ImageCheck()
+    before = image.read_bytes()
+    with image.open("r+b") as file:
+        file.truncate(6 * 65536)
+        # the refcount block (cluster 2 of a new image): one cluster that nobody uses is counted
+        file.seek(2 * 65536 + 2 * 5)
+        file.write(b"\x00\x01")
+    assert asyncio.run(Images().check(str(image), "qcow2")) == ImageCheck(leaks=1)
+    image.write_bytes(before)
+    with image.open("r+b") as file:
+        file.seek(2 * 65536)  # the header's own cluster is counted as free
+        file.write(b"\x00\x00")
+    found = asyncio.run(Images().check(str(image), "qcow2"))
+    assert (found.errors, found.leaks) == (0, 0)
+    assert found.corruptions > 0
+    qemu_img("check", "-r", "all", image)
+    assert asyncio.run(Images().check(str(image), "qcow2")) == ImageCheck()
+
+
+def test_check_of_raw_image_is_refused(tmp_path: Path) -> None:
+    image = tmp_path / "a.raw"
+    image.write_bytes(bytes(65536))
+    with pytest.raises(PreflightFailed, match=r"a\.raw"):
+        asyncio.run(Images().check(str(image), "raw"))
+
+
+def test_is_qcow2_only_by_its_magic(tmp_path: Path) -> None:
+    image = made(tmp_path / "a.qcow2")
+    raw, empty, pipe = tmp_path / "raw", tmp_path / "empty", tmp_path / "pipe"
+    raw.write_bytes(bytes(65536))
+    empty.touch()
+    os.mkfifo(pipe)
+    files = Files()
+
+    async def ask() -> list[bool | None]:
+        paths = (image, raw, empty, pipe, tmp_path / "none")
+        return [await files.is_qcow2(str(path)) for path in paths]
+
+    assert asyncio.run(ask()) == [True, False, False, None, None]
+    files.close()
+
+
+def test_missing_names_those_that_are_not_there(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.touch()
+    files = Files()
+    asked = [str(there), f"{tmp_path}/none", f"{there}/below-a-file", "/x\0y"]
+    assert asyncio.run(files.missing(asked)) == {asked[1], asked[2]}
+    files.close()
+
+
+def test_room_for_folder_not_made_yet_is_that_of_its_parent(tmp_path: Path) -> None:
+    files = Files()
+    found = asyncio.run(files.room_for(f"{tmp_path}/a/b"))
+    told = subprocess.run(
+        ["stat", "-f", "-c", "%b %S", tmp_path], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert found is not None
+    assert found.total == int(told[0]) * int(told[1])
+    assert asyncio.run(files.space(f"{tmp_path}/none")) is None
+    files.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("qemu:///system", "/var/lib/libvirt/qemu/snapshot"),
+        ("qemu:///system?socket=/x", "/var/lib/libvirt/qemu/snapshot"),
+        ("qemu:///session", "/home/me/conf/libvirt/qemu/snapshot"),
+        ("qemu+ssh://host/system", ""),
+        ("test:///default", ""),
+    ],
+)
+def test_metadata_folder_only_where_it_is_known(
+    uri: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/home/me/conf")
+    assert metadata_folder(uri) == folder
