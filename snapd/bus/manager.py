@@ -13,17 +13,20 @@ from .contract import Contract
 from .job_object import JobObject
 from .listing import Lister, Row, number, pick
 from .objects import DomainObject, PolicyObject, SnapshotObject
+from .ownership_methods import METHODS, OwnershipMethods
 from .policy_methods import PolicyMethods
+from .preview_methods import PreviewMethods
 from .rooms import Rooms
 from .router import Call
 from .rows import HISTORY_FIELDS, PROBLEM_FIELDS, RUN_FIELDS, history_row, problem_row, run_row
+from .upkeep_methods import UpkeepMethods
 
 INTERFACE = "org.virtsnap.Snapd1"
 Page = tuple[list[Row], Row]
 Options = dict[str, Any]
 
 
-class Manager(PolicyMethods):
+class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
     """org.virtsnap.Snapd1.Manager."""
 
     interfaces: ClassVar[tuple[str, ...]] = (f"{INTERFACE}.Manager",)
@@ -198,11 +201,15 @@ class Manager(PolicyMethods):
         """A verb lists its domain anew first: what other tools did sends no event."""
         if method == "CreateSnapshot":
             await self._rooms.inventory.ready("cannot make a snapshot")
-        if method in ("RevertSnapshot", "DeleteSnapshot"):
+        if method in ("Hold", "Unhold"):
+            await self._rooms.inventory.settled()
+        if method in ("RevertSnapshot", "DeleteSnapshot", "DeleteOwnSnapshots", "Adopt"):
             await verbs.look_again(self._rooms, arguments["domain"])
 
     def details(self, method: str, arguments: Mapping[str, Any]) -> dict[str, str]:
         """What the act is about: (UUID, name, creation time) as they are now."""
+        if method in METHODS:
+            return self._about(method, arguments)
         inventory = self._rooms.inventory
         if method == "CreateSnapshot" and inventory.domains:
             about = verbs.domain_details(method, inventory.find(arguments["domain"]).info)
@@ -210,6 +217,8 @@ class Manager(PolicyMethods):
         if method in ("RevertSnapshot", "DeleteSnapshot") and inventory.domains:
             found = inventory.find_snapshot(arguments["domain"], arguments["name"])
             return verbs.snapshot_details(method, found[0].info, found[1])
+        if method in ("DeleteOwnSnapshots", "Audit") and inventory.domains and arguments["domain"]:
+            return verbs.domain_details(method, inventory.find(arguments["domain"]).info)
         policy = arguments.get("policy", arguments.get("name", ""))
         return {"verb": method, "policy": policy}
 

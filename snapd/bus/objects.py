@@ -15,6 +15,8 @@ from ..wire import paths
 from . import verbs
 from .rooms import Rooms
 from .router import Call
+from .rows import hold_row
+from .snapshot_methods import SnapshotMethods
 
 
 class DomainObject:
@@ -67,7 +69,7 @@ class DomainObject:
         return self._last.error_message
 
 
-class SnapshotObject:
+class SnapshotObject(SnapshotMethods):
     """org.virtsnap.Snapd1.Snapshot."""
 
     interfaces: ClassVar[tuple[str, ...]] = ("org.virtsnap.Snapd1.Snapshot",)
@@ -128,7 +130,11 @@ class SnapshotObject:
     @property
     def delete_blocker(self) -> str:
         return delete_blocker(
-            self._snapshot.info, self._tree, has_images=self._rooms.hypervisor.has_images
+            self._picture.info,
+            self._snapshot.info,
+            self._tree,
+            pinned=self._snapshot.pinned,
+            has_images=self._rooms.hypervisor.has_images,
         )
 
     async def revert(self, call: Call, options: dict[str, Any]) -> str:
@@ -154,7 +160,8 @@ class PolicyObject:
         self.path = paths.policy(policy.name)
         self.name, self.source, self.revision = policy.name, policy.source, policy.revision
         self.definition = dict(policy.definition)
-        self.holds = []
+        holding = [row for row in rooms.holds.in_force() if row.policy in ("", policy.name)]
+        self.holds = [hold_row(row) for row in holding]
 
     name: str
     source: str

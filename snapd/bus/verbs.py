@@ -6,14 +6,15 @@ import contextlib
 from typing import Any
 
 from ..errors import InvalidArgument, TimedOut
-from ..model import DomainInfo, Origin, SnapshotInfo
-from ..operations import Asker, RevertWish, Wish, identity
+from ..model import DomainInfo, Origin, SnapshotInfo, SnapshotKey
+from ..operations import Asker, DeleteWish, RevertWish, Wish, identity
 from ..wire import paths
 from .rooms import Rooms
 from .router import Call
 
 MAX_DESCRIPTION = 4096
 MAX_REQUEST = 64
+DELETE_ACTION = "org.virtsnap.snapd1.delete"
 
 
 async def asker(call: Call, options: dict[str, Any]) -> Asker:
@@ -33,35 +34,58 @@ async def look_again(rooms: Rooms, domain: str) -> None:
             await rooms.inventory.refresh(uuid)
 
 
+def checked_description(text: str) -> str:
+    """A description that libvirt's XML can hold. Raises InvalidArgument."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_DESCRIPTION:
+        raise InvalidArgument(f"the description has {size} bytes, at most {MAX_DESCRIPTION}")
+    if any((ord(c) < 32 and c not in "\n\t") or c in "\ufffe\uffff" for c in text):
+        raise InvalidArgument("the description has characters that XML cannot hold")
+    return text
+
+
 async def create(rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]) -> str:
     await rooms.inventory.ready("cannot make a snapshot")
     info = rooms.inventory.find(domain).info
-    description: str = options["description"]
-    size = len(description.encode("utf-8", "surrogatepass"))
-    if size > MAX_DESCRIPTION:
-        raise InvalidArgument(f"the description has {size} bytes, at most {MAX_DESCRIPTION}")
-    if any((ord(c) < 32 and c not in "\n\t") or c in "\ufffe\uffff" for c in description):
-        raise InvalidArgument("the description has characters that XML cannot hold")
-    wish = Wish(
+    wish = create_wish(name, options)
+    job = await rooms.operations.create(info, wish, await asker(call, options))
+    return paths.job(job.id)
+
+
+def create_wish(name: str, options: dict[str, Any]) -> Wish:
+    """A create's arguments as a wish. Raises InvalidArgument."""
+    return Wish(
         name=name,
         stem="trial" if options["trial"] else "manual",
-        description=description,
+        description=checked_description(options["description"]),
         kind=options["kind"],
         disks=tuple(options["disks"]),
         memory=options["memory"],
         quiesce=options["quiesce"],
         max_pause=options["max_pause"],
+        then=options["then"],
         origin=Origin.TRIAL if options["trial"] else Origin.MANUAL,
     )
-    job = await rooms.operations.create(info, wish, await asker(call, options))
-    return paths.job(job.id)
+
+
+def revert_wish(key: SnapshotKey, options: dict[str, Any]) -> RevertWish:
+    return RevertWish(
+        key,
+        options["after"],
+        options["safety_snapshot"],
+        options["delete_after"],
+        options["force"],
+        options["discard_saved_state"],
+    )
 
 
 async def revert(rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]) -> str:
     await rooms.inventory.ready("cannot revert")
     picture, info = rooms.inventory.find_snapshot(domain, name)
     key = identity(picture.info, info, options["created"])
-    wish = RevertWish(key, options["after"], options["safety_snapshot"])
+    wish = revert_wish(key, options)
+    if wish.delete_after:
+        await call.authorize(DELETE_ACTION, snapshot_details("delete", picture.info, info))
     job = await rooms.operations.revert(picture.info, wish, await asker(call, options))
     return paths.job(job.id)
 
@@ -70,7 +94,8 @@ async def delete(rooms: Rooms, call: Call, domain: str, name: str, options: dict
     await rooms.inventory.ready("cannot delete a snapshot")
     picture, info = rooms.inventory.find_snapshot(domain, name)
     key = identity(picture.info, info, options["created"])
-    job = await rooms.operations.delete(picture.info, key, await asker(call, options))
+    wish = DeleteWish(key, options["children"])
+    job = await rooms.operations.delete(picture.info, wish, await asker(call, options))
     return paths.job(job.id)
 
 

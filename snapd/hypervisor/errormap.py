@@ -20,6 +20,8 @@ from ..errors import (
     Unsupported,
 )
 
+_AGENT_COMMAND_TIMEOUT = 112  # newer than the bindings of libvirt 9.0
+
 _BY_CODE: dict[int, type[SnapdError]] = {
     libvirt.VIR_ERR_NO_DOMAIN: NoSuchDomain,
     libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT: NoSuchSnapshot,
@@ -27,6 +29,8 @@ _BY_CODE: dict[int, type[SnapdError]] = {
     libvirt.VIR_ERR_BLOCK_COPY_ACTIVE: Busy,
     libvirt.VIR_ERR_SNAPSHOT_REVERT_RISKY: NeedsForce,
     libvirt.VIR_ERR_AGENT_UNRESPONSIVE: AgentUnavailable,
+    libvirt.VIR_ERR_AGENT_UNSYNCED: AgentUnavailable,
+    _AGENT_COMMAND_TIMEOUT: AgentUnavailable,
     libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED: AgentUnavailable,
     libvirt.VIR_ERR_OPERATION_UNSUPPORTED: Unsupported,
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED: Unsupported,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from ..errors import SnapdError
 from ..model import Disk
 from .files import Files
 from .images import ImageInfo, Images
-from .protocol import DomainFacts
+from .needs import Want
+from .protocol import DomainFacts, Need
+from .users import Users
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +22,24 @@ class Gatherer:
 
     images: Images
     files: Files
+    users: Users
 
     async def image(self, disk: Disk) -> ImageInfo:
         return await self.images.info(disk.source, disk.format)
 
-    async def add(self, facts: DomainFacts) -> None:
-        """images, unreadable, misdeclared, space and missing."""
+    async def add(self, facts: DomainFacts, wants: Collection[Want] | None = None) -> None:
+        """images, unreadable, misdeclared, space and missing; with wants, what the domain in a
+        snapshot wants of the host, also needs and users."""
         wanted = [d for d in facts.info.disks if d.writable and d.kind == "file"]
         await asyncio.gather(
             *(self._read(facts, d) for d in wanted if d.format),
             *(self._measure(facts, d) for d in wanted if d.source),
             self._look_for_files(facts),
+            *(
+                [self._look_for(facts, wants), self._look_around(facts)]
+                if wants is not None
+                else []
+            ),
         )
 
     async def _read(self, facts: DomainFacts, disk: Disk) -> None:
@@ -47,3 +57,18 @@ class Gatherer:
     async def _look_for_files(self, facts: DomainFacts) -> None:
         files = {d.source for d in (*facts.info.disks, *facts.saved) if d.kind == "file"}
         facts.missing.update(await self.files.missing(files - {""}))
+
+    async def _look_for(self, facts: DomainFacts, wants: Collection[Want]) -> None:
+        gone = await self.files.missing({p for w in wants for p in (w.path, w.unless) if p})
+        for want in wants:
+            if want.path in gone and (not want.unless or want.unless in gone):
+                facts.needs.append(Need(want.kind, want.name))
+
+    async def _look_around(self, facts: DomainFacts) -> None:
+        info, local = facts.info, ("file", "block")
+        disks = {d.target: d.source for d in info.disks if d.writable and d.kind in local}
+        own = {d.source for d in (*info.disks, *facts.inactive, *facts.saved) if d.kind in local}
+        for snap in facts.snapshots:
+            own |= {path for _target, path in (*snap.overlays, *snap.bases)}
+        wanted = {target: path for target, path in disks.items() if path}
+        facts.users.extend(await self.users.find(info.uuid, wanted, own - {""}))

@@ -22,14 +22,15 @@ UNCOUNTED = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One file whatever it is called; changed: other after every write."""
+    """One file, whatever it is called: its path without links, device and inode; changed: others
+    after every write. Of a file that can't be looked at there is the path alone."""
 
     real: str
-    inode: tuple[int, int]
-    changed: tuple[int, int]
+    inode: tuple[int, int] | None = None
+    changed: tuple[int, int] | None = None
 
     def is_same(self, other: Identity) -> bool:
-        return self.real == other.real or self.inode == other.inode
+        return self.real == other.real or (self.inode is not None and self.inode == other.inode)
 
 
 class Files:

@@ -13,20 +13,24 @@ import libvirt_qemu  # noqa: F401  (found at start or not at all, not at the fir
 
 from ..errors import TimedOut, Unsupported
 from ..model import Disk, DomainInfo, SnapshotInfo
-from . import events, monitor, reading, xml
+from . import events, host, monitor, reading, xml
 from .beside import Beside
 from .beside import look as look_beside
+from .chains import Chains, Volume
 from .connection import Connections
 from .facts import Gatherer
 from .files import Files, metadata_folder
 from .images import ImageCheck, Images
+from .needs import Want, wanted
 from .outline import rolled_back
 from .protocol import DomainEvent, DomainFacts
+from .users import Sources, Users
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 READ_SECONDS = 5.0
 FACTS_SECONDS = 20.0
+CHAINS_SECONDS = 3.0
 BESIDE_SECONDS = 20.0
 AGENT_SECONDS = 10
 
@@ -44,7 +48,9 @@ class LibvirtHypervisor:
         self._on_connection: list[Callable[[bool], None]] = []
         self._connections = Connections(uri, self._opened, self._connection_changed)
         self._images, self._files = Images(), Files()
-        self._gatherer = Gatherer(self._images, self._files)
+        sources = Sources(self.list_domains, self._chains, self._volumes)
+        users = Users(sources, self._images, self._files)
+        self._gatherer = Gatherer(self._images, self._files, users)
         self._version = (0, 0, 0)
         self._looking: dict[str, asyncio.Event] = {}
         self._names: dict[str, str] = {}
@@ -127,11 +133,12 @@ class LibvirtHypervisor:
         if self.has_images and (folder := metadata_folder(self.uri)):
             metadata = await self._files.room_for(folder)
 
-        def ask(dom: libvirt.virDomain) -> DomainFacts:
+        def ask(dom: libvirt.virDomain) -> tuple[DomainFacts, tuple[Want, ...]]:
             info = reading.domain(dom)
             text, inactive = reading.inactive(dom)
             saved = reading.saved(dom, snapshot) if snapshot else None
-            return DomainFacts(
+            wants = wanted(saved) if saved is not None else ()
+            facts = DomainFacts(
                 info=info,
                 snapshots=tuple(reading.snapshots(dom)),
                 inactive=inactive,
@@ -141,17 +148,27 @@ class LibvirtHypervisor:
                 metadata=metadata,
                 saved=xml.disks(saved) if saved is not None else (),
                 saved_tpm=saved is not None and xml.emulated_tpm(saved),
-                rolled_back=(
-                    rolled_back(saved, ET.fromstring(text)) if saved is not None else ()
-                ),
+                rolled_back=(rolled_back(saved, ET.fromstring(text)) if saved is not None else ()),
+                needs=host.lacking(dom.connect(), wants) if self.has_images else [],
                 version=self._version,
                 has_images=self.has_images,
             )
+            return facts, wants
 
-        facts = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
+        facts, wants = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
         if self.has_images:
-            await self._gatherer.add(facts)
+            await self._gatherer.add(facts, wants if snapshot else None)
         return facts
+
+    async def _chains(self, uuid: str) -> Chains:
+        return await self._look(uuid, "cannot read", host.chains, CHAINS_SECONDS)
+
+    async def _volumes(self, seconds: float) -> tuple[list[Volume], list[str]]:
+        def ask(conn: libvirt.virConnect) -> tuple[list[Volume], list[str]]:
+            return host.volumes(conn, seconds)
+
+        what = "cannot list the storage volumes"
+        return await self._connections.look(what, ask, seconds, lambda: None)
 
     async def snapshot_xml(self, uuid: str, name: str) -> str:
         def ask(dom: libvirt.virDomain) -> str:

@@ -51,7 +51,8 @@ class Space:
 @dataclass(frozen=True, slots=True)
 class FileUse:
     """Somebody else who needs the file of a disk: who (a VM or volume), and how: `active` (a
-    running VM's own disk), `backing` (an image that is backed by it)."""
+    running VM's own disk), `backing` (an image that is backed by it), `unchecked` (it could not be
+    told in time; target is "")."""
 
     target: str
     who: str

@@ -53,7 +53,7 @@ def snapshots(dom: libvirt.virDomain) -> list[SnapshotInfo]:
     current = dom.snapshotCurrent(0).getName() if dom.hasCurrentSnapshot(0) else None
     found = []
     for snap in dom.listAllSnapshots(0):
-        with _gone_meanwhile(libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT):
+        with gone_meanwhile(libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT):
             found.append(xml.snapshot(snap.getXMLDesc(0), current=snap.getName() == current))
     return sorted(found, key=lambda s: (s.created, s.name))
 
@@ -80,7 +80,7 @@ def holder(
     """
     if not dom.isActive():
         return ""
-    with _gone_meanwhile(libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_NO_SUPPORT):
+    with gone_meanwhile(libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_NO_SUPPORT):
         dom.backupGetXMLDesc(0)
         return "backup"
     deadline = time.monotonic() + JOB_GRACE
@@ -95,20 +95,20 @@ def holder(
 
 
 def _has_job(dom: libvirt.virDomain) -> bool:
-    with _gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_INVALID):
+    with gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_INVALID):
         return bool(dom.controlInfo(0)[0] != libvirt.VIR_DOMAIN_CONTROL_OK)
     return False
 
 
 def checkpoints(dom: libvirt.virDomain) -> tuple[str, ...]:
     """Names of its backup checkpoints."""
-    with _gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT):
+    with gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT):
         return tuple(sorted(c.getName() for c in dom.listAllCheckpoints(0)))
     return ()
 
 
 @contextlib.contextmanager
-def _gone_meanwhile(*codes: int) -> Iterator[None]:
+def gone_meanwhile(*codes: int) -> Iterator[None]:
     """Let libvirt say, by one of these numbers, that there is none."""
     try:
         yield

@@ -4,26 +4,35 @@ Every verb is check, record the intent, act, verify, record the result. `Operati
 """
 
 from .catalog import Catalog
-from .create import Wish
 from .job import DAEMON, Job, Outcome, Request
 from .jobs import Jobs
 from .operations import Asker, Operations, identity
-from .revert import RevertWish
+from .ownership import Ownership
+from .preflight import Blocker, redefined
+from .preview import Preview
 from .support import delete_blocker, revert_blocker, support
+from .thaw import FrozenGuest
+from .wishes import DeleteWish, RevertWish, Wish
 
 __all__ = [
     "DAEMON",
     "Asker",
+    "Blocker",
     "Catalog",
+    "DeleteWish",
+    "FrozenGuest",
     "Job",
     "Jobs",
     "Operations",
     "Outcome",
+    "Ownership",
+    "Preview",
     "Request",
     "RevertWish",
     "Wish",
     "delete_blocker",
     "identity",
+    "redefined",
     "revert_blocker",
     "support",
 ]

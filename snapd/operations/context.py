@@ -11,9 +11,10 @@ from ..hypervisor import DomainFacts, Hypervisor
 from ..inventory import Inventory
 from ..model import DomainInfo, SnapshotInfo, SnapshotKey
 from ..store import Store
-from .checks import Blocker
 from .jobs import Jobs
 from .pause import PauseMeter
+from .preflight import Blocker
+from .thaw import FrozenGuests
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Context:
     store: Store
     jobs: Jobs
     pauses: PauseMeter
+    frozen_guests: FrozenGuests
     clock: Callable[[], float] = time.time
     tail: Callable[[], str] = lambda: ""
 

@@ -3,12 +3,18 @@ by one monitor transaction that is then registered with libvirt (DESIGN.md, LIBV
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from .. import names
-from ..errors import AgentUnavailable, Inconsistent, InvalidArgument, Partial, TimedOut, Unsupported
+from ..errors import (
+    AgentUnavailable,
+    Inconsistent,
+    LibvirtError,
+    Partial,
+    SnapdError,
+    TimedOut,
+    Unsupported,
+)
 from ..hypervisor import DomainFacts
 from ..model import (
     Consistency,
@@ -20,111 +26,13 @@ from ..model import (
     State,
     Warned,
 )
-from .checks import create_blockers, memory_blockers, monitor_blockers, writable
+from .afterwards import carry_on
 from .context import Context, refuse, verify_tags
 from .job import Job, Outcome, Undone
-from .pause import estimate_ms
-from .quiesce import frozen, thaw_left_behind
-
-
-class Way(StrEnum):
-    """Whose snapshot it is: libvirt's own call, or the monitor's and then libvirt's record."""
-
-    LIBVIRT = "libvirt"
-    MONITOR = "monitor"
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What to make. name "" = `STEM-TIME`, of `at` (a slot) or of the time of taking.
-
-    memory: auto, yes, no. quiesce: no, try, require. max_pause: seconds. disks: targets, () = all.
-    """
-
-    name: str = ""
-    stem: str = "manual"
-    at: int = 0
-    description: str = ""
-    kind: str = "auto"
-    disks: tuple[str, ...] = ()
-    memory: str = "auto"
-    quiesce: str = "try"
-    max_pause: int = 60
-    origin: Origin = Origin.MANUAL
-    policies: tuple[str, ...] = ()
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How it is made."""
-
-    way: Way
-    memory: bool
-    warnings: tuple[Warned, ...] = ()
-
-
-def decide(facts: DomainFacts, wish: Wish, estimate: int, *, monitor: bool) -> Plan:
-    """The way, and whether RAM is saved. Pure. Raises Unsupported, InvalidArgument.
-
-    estimate: milliseconds that the guest would stand still for its RAM.
-    """
-    info = facts.info
-    _refuse_kind(info, wish)
-    if not info.state.active:
-        return Plan(Way.LIBVIRT, memory=False)
-    too_long = estimate > wish.max_pause * 1000
-    if wish.memory == "yes":
-        if wish.quiesce == "require":
-            raise InvalidArgument(
-                f"VM {info.name}: a snapshot with RAM needs no quiescing; ask for one of the two"
-            )
-        if too_long:
-            raise Unsupported(
-                f"VM {info.name} would stand still for about {estimate / 1000:.0f} s, "
-                f"more than max_pause ({wish.max_pause} s) allows",
-                reason="pause-too-long",
-                ways=("no-memory", "max-pause"),
-            )
-        return Plan(Way.LIBVIRT, memory=True)
-    if wish.memory == "auto" and wish.quiesce != "require":
-        why_not = next((b.message for b in memory_blockers(info, with_memory=True)), "")
-        if too_long and not why_not:
-            why_not = f"it would stand still for about {estimate / 1000:.0f} s"
-        if not why_not:
-            return Plan(Way.LIBVIRT, memory=True)
-        message = f"the RAM of VM {info.name} is not in the snapshot: {why_not}"
-        return _disks_only(info, monitor, (Warned("memory-left-out", info.name, message),))
-    return _disks_only(info, monitor, ())
-
-
-def _refuse_kind(info: DomainInfo, wish: Wish) -> None:
-    if wish.kind == "external":
-        raise Unsupported(
-            f"VM {info.name}: this version makes internal snapshots only",
-            reason="external-unsupported",
-            ways=("internal",),
-        )
-    every = {d.target for d in writable(info.disks)}
-    if wish.disks and set(wish.disks) != every:
-        raise Unsupported(
-            f"VM {info.name}: an internal snapshot holds every writable disk "
-            f"({', '.join(sorted(every))}), not only {', '.join(sorted(wish.disks))[:200]}",
-            ways=("all-disks",),
-        )
-
-
-def _disks_only(info: DomainInfo, monitor: bool, warnings: tuple[Warned, ...]) -> Plan:
-    if not monitor:
-        raise Unsupported(
-            f"VM {info.name} is running, and monitor = false allows no snapshot without its RAM",
-            reason="monitor-off",
-            ways=("memory", "shut-off"),
-        )
-    if info.raw_nvram:
-        message = f"the UEFI variables of VM {info.name} are not in the snapshot"
-        warnings = (*warnings, Warned("nvram-left-out", info.name, message))
-    return Plan(Way.MONITOR, memory=False, warnings=warnings)
+from .plan import Plan, Way, plan
+from .preflight import monitor_blockers, space_blockers, writable
+from .quiesce import frozen
+from .wishes import Wish
 
 
 async def create(ctx: Context, job: Job, wish: Wish) -> Outcome:
@@ -132,23 +40,39 @@ async def create(ctx: Context, job: Job, wish: Wish) -> Outcome:
     job.enter("checking")
     job.reason = wish.reason
     uuid = job.row.domain
+    if wish.name:
+        names.check(wish.name)
     facts = await ctx.hypervisor.facts(uuid)
-    memory_ms = estimate_ms(facts, ctx.store.records_of(uuid), memory=True)
-    plan = decide(facts, wish, memory_ms, monitor=ctx.hypervisor.has_monitor)
-    name = names.check(wish.name) if wish.name else _generated(ctx, facts, wish)
-    what = f"cannot snapshot VM {facts.info.name}"
-    refuse(what, create_blockers(facts, name, memory=plan.memory))
-    job.warn(*plan.warnings)
+    monitor = ctx.hypervisor.has_monitor
+    made = plan(facts, wish, ctx.store.records_of(uuid), wish.name, monitor=monitor)
+    refuse(f"cannot snapshot VM {facts.info.name}", made.blockers)
+    name = wish.name or _generated(ctx, facts, wish)
+    job.warn(*made.warnings)
     await job.name(name)
-    intent = _intent(facts, wish, plan, name, int(ctx.clock()))
-    await job.intend(intent)
-    if plan.way is Way.MONITOR:
-        await _take(ctx, job, facts, wish)
-    else:
-        job.enter("taking", acting=True)
-        ctx.pauses.forget(uuid)
-        await ctx.hypervisor.create(uuid, name, wish.description)
-    return await judge(ctx, job)
+    await job.intend(_intent(facts, wish, made, name, int(ctx.clock())))
+    try:
+        if made.way is Way.MONITOR:
+            await _take(ctx, job, facts, wish)
+        else:
+            job.enter("taking", acting=True)
+            ctx.pauses.forget(uuid)
+            await ctx.hypervisor.create(uuid, name, wish.description)
+    except (LibvirtError, Unsupported) as e:
+        raise await _explained(ctx, uuid, made, e) from e
+    outcome = await judge(ctx, job)
+    if facts.info.state.active:
+        await carry_on(ctx, job, wish.then)
+    return outcome
+
+
+async def _explained(ctx: Context, uuid: str, made: Plan, error: SnapdError) -> SnapdError:
+    """A full file system reads "Input/output error" (FIELD_REPORTS 51): look before saying so."""
+    try:
+        facts = await ctx.hypervisor.facts(uuid)
+    except SnapdError:
+        return error
+    full = next(space_blockers(facts, dict(made.needs)), None)
+    return full.exception(error.message) if full else error
 
 
 def _generated(ctx: Context, facts: DomainFacts, wish: Wish) -> str:
@@ -157,24 +81,26 @@ def _generated(ctx: Context, facts: DomainFacts, wish: Wish) -> str:
     return names.generated(wish.stem, wish.at or int(ctx.clock()), frozenset(taken), ctx.tail())
 
 
-def _intent(facts: DomainFacts, wish: Wish, plan: Plan, name: str, now: int) -> dict[str, Any]:
+def _intent(facts: DomainFacts, wish: Wish, made: Plan, name: str, now: int) -> dict[str, Any]:
     disks = writable(facts.info.disks)
     return {
-        "way": plan.way.value,
+        "way": made.way.value,
         "name": name,
         "description": wish.description,
-        "memory": plan.memory,
+        "memory": made.memory,
+        "then": wish.then,
+        "saved_state": facts.info.managed_save,
         "quiesce": wish.quiesce,
         "state": facts.info.state.value,
         "instance": facts.info.instance,
         "parent": facts.info.current,
         "disks": {d.target: d.source for d in disks},
         "left_out": [d.target for d in facts.info.disks if d not in disks],
-        "inactive_xml": facts.inactive_xml if plan.way is Way.MONITOR else "",
+        "inactive_xml": facts.inactive_xml if made.way is Way.MONITOR else "",
         "origin": wish.origin.value,
         "policies": list(wish.policies),
         "reason": wish.reason,
-        "notes": [w.reason for w in plan.warnings],
+        "notes": [w.reason for w in made.warnings],
         "created": now,
         "consistency": "",
         "pause_ms": -1,
@@ -184,18 +110,31 @@ def _intent(facts: DomainFacts, wish: Wish, plan: Plan, name: str, now: int) -> 
 async def _take(ctx: Context, job: Job, facts: DomainFacts, wish: Wish) -> None:
     """Freeze if asked, take all disks at one instant, thaw at once."""
     info, intent = facts.info, job.row.intent or {}
-    async with frozen(ctx.hypervisor, info, wish.quiesce) as guest:
+    async with frozen(ctx.frozen_guests, info, wish.quiesce) as guest:
         job.enter("taking", acting=True)
         created = int(ctx.clock())
         paused = await ctx.hypervisor.take(info.uuid, writable(info.disks), intent["name"])
     if wish.quiesce == "require" and not guest.held:
         await ctx.hypervisor.remove_tags(info.uuid, writable(info.disks), intent["name"])
         raise AgentUnavailable(
-            f"VM {info.name} did not stay frozen while the snapshot was taken; nothing is left"
+            f"VM {info.name} did not stay frozen while the snapshot was taken: "
+            f"{guest.shortfall}; nothing is left"
         )
     consistency = Consistency.QUIESCED if guest.held else Consistency.CRASH
     intent = {**intent, "created": created, "pause_ms": paused, "consistency": consistency.value}
+    intent["shortfall"] = guest.shortfall
     await job.intend(intent, begun=True)
+
+
+async def settled(ctx: Context, job: Job) -> Outcome:
+    """How a create that broke off ended. Whoever asked for the VM to be stopped or restarted
+    afterwards is told that it wasn't: it may be at work again by now."""
+    outcome = await judge(ctx, job)
+    intent, vm = job.row.intent or {}, job.row.domain_name
+    if intent.get("then", "continue") != "continue":
+        text = f"then={intent['then']} of VM {vm} was not carried out to its end; look at the VM"
+        job.warn(Warned("then-not-done", vm, text))
+    return outcome
 
 
 async def judge(ctx: Context, job: Job) -> Outcome:
@@ -212,10 +151,9 @@ async def judge(ctx: Context, job: Job) -> Outcome:
         raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
     counts = await verify_tags(ctx, facts.info, targets, name)
     listed = next((s for s in facts.snapshots if s.name == name), None)
-    if intent["way"] == Way.MONITOR and listed is None:
-        await thaw_left_behind(ctx.hypervisor, facts.info, intent["quiesce"])
-        if not await _register(ctx, job, facts, counts):
-            raise Undone
+    unregistered = intent["way"] == Way.MONITOR and listed is None
+    if unregistered and not await _register(ctx, job, facts, counts):
+        raise Undone
     picture = await ctx.inventory.refresh(uuid)
     listed = picture.snapshots.get(name)
     if listed is None:
@@ -246,6 +184,7 @@ async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str
             reason="half-made",
             item=name,
         )
+    await ctx.frozen_guests.not_while_frozen(info)  # libvirt may wait 30 s for the VM's lock
     reverted = info.current != intent["parent"]
     parents = {s.name for s in facts.snapshots}
     await ctx.hypervisor.register(
@@ -315,6 +254,8 @@ def _outcome(ctx: Context, job: Job, listed: SnapshotInfo, counts: dict[str, int
     state, consistency, pause = State(intent["state"]), _consistency(intent), intent["pause_ms"]
     if intent["memory"] and pause < 0:
         pause = ctx.pauses.last(job.row.domain)
+    if not_quiesced := _not_quiesced(intent, consistency):
+        job.warn(Warned("not-quiesced", vm, f"VM {vm} is not quiesced: {not_quiesced}"))
     record = Record(
         SnapshotKey(job.row.domain, listed.name, listed.created),
         Origin(intent["origin"]),
@@ -334,9 +275,16 @@ def _outcome(ctx: Context, job: Job, listed: SnapshotInfo, counts: dict[str, int
     )
 
 
+def _not_quiesced(intent: dict[str, Any], got: Consistency) -> str:
+    """Why a snapshot that was to be quiesced is not; "" = it is, or that wasn't asked for."""
+    if intent["way"] != Way.MONITOR or intent["quiesce"] == "no" or got is not Consistency.CRASH:
+        return ""
+    return intent.get("shortfall") or "its making broke off, so whether it stayed frozen is unknown"
+
+
 def _consistency(intent: dict[str, Any]) -> Consistency:
     if intent["memory"]:
         return Consistency.MEMORY
     if not State(intent["state"]).active:
-        return Consistency.OFFLINE
+        return Consistency.CRASH if intent.get("saved_state") else Consistency.OFFLINE
     return Consistency(intent["consistency"] or Consistency.CRASH)

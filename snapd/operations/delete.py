@@ -3,11 +3,83 @@ record, since libvirt's own call crashes libvirtd 9.0 or leaves tags behind (LIB
 
 from __future__ import annotations
 
-from ..errors import NoSuchSnapshot, Partial, Protected, TimedOut
-from ..model import SnapshotKey
-from .checks import delete_blockers, writable
+from collections.abc import Iterable
+
+from ..errors import NoSuchSnapshot, Partial, Protected, SnapdError, TimedOut
+from ..hypervisor import DomainFacts
+from ..model import SnapshotInfo, SnapshotKey, Verb
+from ..store import Store
 from .context import Context, pick, refuse, verify_tags
-from .job import Job, Outcome, Undone
+from .job import Job, Outcome, Request, Undone
+from .preflight import Blocker, delete_blockers, writable
+from .wishes import DeleteWish
+
+
+async def run(ctx: Context, job: Job, wish: DeleteWish) -> Outcome:
+    """Delete a snapshot, or it with all that descend from it: the youngest first, each by a job
+    of its own, so that what is left is a sound tree whenever it breaks off."""
+    if not wish.children:
+        return await delete(ctx, job, wish.key)
+    job.enter("checking")
+    facts = await ctx.hypervisor.facts(wish.key.domain)
+    below = descendants(facts.snapshots, pick(facts, wish.key).name)
+    keys = [SnapshotKey(wish.key.domain, s.name, s.created) for s in below]
+    for each in (*below, pick(facts, wish.key)):
+        what = f"cannot delete snapshot {wish.key.name} of VM {facts.info.name} with its children"
+        refuse(what, blockers(ctx.store, facts, each))
+    deleted: list[str] = []
+    for key in keys:
+        try:
+            await within(ctx, job, key, f"child of {wish.key.name}")
+        except SnapdError as e:
+            if not deleted:
+                raise
+            raise Partial(
+                f"VM {facts.info.name}: {', '.join(deleted)} deleted, {wish.key.name} and the rest "
+                f"of its children stay: {e.message}",
+                item=key.name,
+                ways=("delete",),
+            ) from e
+        deleted.append(key.name)
+    last = await delete(ctx, job, wish.key)
+    last.result["Deleted"] = [*deleted, wish.key.name]
+    return last
+
+
+def descendants(snapshots: Iterable[SnapshotInfo], name: str) -> list[SnapshotInfo]:
+    """All below a snapshot, children before their parents."""
+    found: list[SnapshotInfo] = []
+    level = [name]
+    snapshots = list(snapshots)
+    while level:
+        children = [s for s in snapshots if s.parent in level and s not in found]
+        found += children
+        level = [s.name for s in children]
+    return found[::-1]
+
+
+def blockers(store: Store, facts: DomainFacts, listed: SnapshotInfo) -> list[Blocker]:
+    """Everything against deleting it: the facts, and our own pins."""
+    found = delete_blockers(facts, listed)
+    record = store.record(SnapshotKey(facts.info.uuid, listed.name, listed.created))
+    if record and record.pin_reason is not None:
+        why = f"snapshot {listed.name} is pinned ({record.pin_reason or 'no reason given'})"
+        found.insert(0, Blocker(Protected, "pinned", listed.name, why, ("unpin",)))
+    return found
+
+
+async def within(ctx: Context, parent: Job, key: SnapshotKey, reason: str) -> Job:
+    """Delete as a part of a job that holds the domain already. Raises its error."""
+    request = Request(
+        Verb.DELETE,
+        key.domain,
+        parent.row.domain_name,
+        key.name,
+        key.created,
+        parent.row.policy,
+        parent.row.owner,
+    )
+    return await ctx.jobs.inline(parent, request, lambda job: delete(ctx, job, key, reason))
 
 
 async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> Outcome:
@@ -17,10 +89,7 @@ async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> 
     facts = await ctx.hypervisor.facts(key.domain)
     listed = pick(facts, key)
     what = f"cannot delete snapshot {key.name} of VM {facts.info.name}"
-    record = ctx.store.record(key)
-    if record and record.pin_reason is not None:
-        raise Protected(f"{what}: it is pinned ({record.pin_reason}); unpin it first")
-    refuse(what, delete_blockers(facts, listed))
+    refuse(what, blockers(ctx.store, facts, listed))
     targets = listed.disks or tuple(d.target for d in writable(facts.info.disks))
     present = [d for d in writable(facts.info.disks) if d.target in targets]
     await job.intend(

@@ -81,6 +81,11 @@ class Job:
         return self.row.id
 
     @property
+    def turn(self) -> str:
+        """The domain whose turn it waits for and holds; "" = it only reads, or its children act."""
+        return "" if self.row.verb is Verb.AUDIT else self.row.domain
+
+    @property
     def cancellable(self) -> bool:
         """Only what has not begun can be cancelled: libvirt finishes a call whatever we do."""
         return self.row.state is JobState.QUEUED

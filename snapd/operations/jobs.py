@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from ..errors import (
@@ -24,7 +24,7 @@ from ..errors import (
     TimedOut,
     Unavailable,
 )
-from ..model import JobState
+from ..model import DomainInfo, JobState
 from ..store import JobRow, Store
 from .job import Interrupted, Job, Outcome, Request, Work, detail_of, history_of
 from .settling import settle
@@ -56,6 +56,7 @@ class Jobs:
         self.judge: Work | None = None
         self._clock = clock
         self._turns = Turns(parallel)
+        self._occupants: dict[str, tuple[str, int]] = {}
         self._submitting = asyncio.Lock()
         self._queued: dict[str, list[Job]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -63,6 +64,7 @@ class Jobs:
         self._on_changed: list[Callable[[Job, tuple[str, ...]], None]] = []
         self._on_ended: list[Callable[[Job], None]] = []
         self._on_removed: list[Callable[[Job], None]] = []
+        self._on_freed: list[Callable[[str], None]] = []
 
     # --- who listens
 
@@ -73,12 +75,15 @@ class Jobs:
         changed: Callable[[Job, tuple[str, ...]], None] | None = None,
         ended: Callable[[Job], None] | None = None,
         removed: Callable[[Job], None] | None = None,
+        freed: Callable[[str], None] | None = None,
     ) -> None:
-        """Have jobs' comings and goings told. changed: with the names of D-Bus properties."""
+        """Have jobs' comings and goings told. changed: with the names of D-Bus properties; freed:
+        with the UUID of a domain on which an act that is no job has ended."""
         self._on_added += [added] if added else []
         self._on_changed += [changed] if changed else []
         self._on_ended += [ended] if ended else []
         self._on_removed += [removed] if removed else []
+        self._on_freed += [freed] if freed else []
 
     def changed(self, job: Job, *properties: str) -> None:
         for call in self._on_changed:
@@ -87,7 +92,7 @@ class Jobs:
     # --- asking
 
     def holds(self, domain: str) -> bool:
-        """Whether a job of ours is at work on the domain."""
+        """Whether a job or another act of ours is at work on the domain."""
         return self._turns.taken(domain)
 
     def holder(self, domain: str) -> Job | None:
@@ -112,7 +117,7 @@ class Jobs:
                     f"VM {request.domain_name} has {QUEUE_LENGTH} requests waiting; try later"
                 )
             job = await self._add(request, JobState.QUEUED)
-            self._queued.setdefault(request.domain, []).append(job)
+            self._queued.setdefault(job.turn, []).append(job)
             self._start(job, self._run(job, request, work))
             return job
 
@@ -177,11 +182,11 @@ class Jobs:
                 await run
             finally:
                 self._tasks.pop(job.id, None)
-                waiting = self._queued.get(job.row.domain, [])
+                waiting = self._queued.get(job.turn, [])
                 with contextlib.suppress(ValueError):
                     waiting.remove(job)
                 if not waiting:
-                    self._queued.pop(job.row.domain, None)
+                    self._queued.pop(job.turn, None)
 
         self._tasks[job.id] = asyncio.create_task(guarded(), name=f"job {job.id}")
 
@@ -213,7 +218,7 @@ class Jobs:
     async def _run(self, job: Job, request: Request, work: Work) -> None:
         try:
             async with contextlib.AsyncExitStack() as held:
-                if job.row.domain:  # a run waits for nobody: its domains' jobs do
+                if job.turn:  # a run waits for nobody: its domains' jobs do
                     await self._turn(job, request.max_wait, held)
                 job.row = replace(job.row, state=JobState.RUNNING, started=self._now())
                 await self.store.update_job(job.row)
@@ -231,16 +236,30 @@ class Jobs:
         try:
             await self._turns.take(job.row.domain, max_wait, held)
         except TimeoutError as e:
-            raise self._busy(job, max_wait) from e
+            raise self._busy(job.row.domain, job.row.domain_name, max_wait) from e
 
-    def _busy(self, job: Job, waited: float) -> Busy:
-        other = self.holder(job.row.domain)
-        if other is None or other is job:
-            who = "the limit of VMs at work at once is reached"
-        else:
+    @contextlib.asynccontextmanager
+    async def occupied(self, domain: DomainInfo, what: str, max_wait: float) -> AsyncIterator[None]:
+        """Hold a domain, in its turn, for a short act that is no job. what: its words for whoever
+        has to wait for it. Raises Busy with who holds it, past max_wait seconds."""
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                await self._turns.take(domain.uuid, max_wait, held)
+            except TimeoutError as e:
+                raise self._busy(domain.uuid, domain.name, max_wait) from e
+            held.callback(lambda: [call(domain.uuid) for call in self._on_freed])
+            self._occupants[domain.uuid] = (what, self._now())
+            held.callback(self._occupants.pop, domain.uuid)
+            yield
+
+    def _busy(self, uuid: str, vm: str, waited: float) -> Busy:
+        who = "the limit of VMs at work at once is reached"
+        if other := self.holder(uuid):
             since = max(0, self._now() - other.row.started)
             who = f"job {other.id} ({other.row.verb} {other.row.snapshot}) since {since} s"
-        return Busy(f"VM {job.row.domain_name} is busy: {who}; waited {waited:g} s", item=who)
+        elif occupant := self._occupants.get(uuid):
+            who = f"{occupant[0]} since {max(0, self._now() - occupant[1])} s"
+        return Busy(f"VM {vm} is busy: {who}; waited {waited:g} s", item=who)
 
     async def _work(self, job: Job, work: Work) -> None:
         """Do it. Whatever goes wrong once an intent is open, the facts decide how it ended."""

@@ -9,20 +9,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .. import names
-from ..errors import Changed, InvalidArgument
+from ..errors import Changed
 from ..hypervisor import Hypervisor
 from ..inventory import Inventory
 from ..model import DomainInfo, SnapshotInfo, SnapshotKey, Verb
 from ..store import Store
-from . import create, delete, revert
+from . import auditing, create, delete, describe, own, preview, revert
 from .context import Context
-from .create import Wish
 from .job import DAEMON, Job, Outcome, Request
 from .jobs import Jobs
 from .pause import PauseMeter
-from .revert import RevertWish
+from .preview import Preview
+from .thaw import FrozenGuests
+from .wishes import DeleteWish, RevertWish, Wish
 
-_JUDGES = {Verb.CREATE: create.judge, Verb.DELETE: delete.judge, Verb.REVERT: revert.judge}
+_JUDGES = {Verb.CREATE: create.settled, Verb.DELETE: delete.judge, Verb.REVERT: revert.judge}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ class Asker:
 
 
 class Operations:
-    """Submits verbs as jobs and settles their intents; one object for bus and policies."""
+    """Submits verbs as jobs and settles their intents; one object for bus and policies.
+
+    pause: holds all policies on a domain; None = there are none.
+    """
 
     def __init__(
         self,
@@ -46,15 +50,18 @@ class Operations:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.jobs = jobs
+        self.frozen_guests = FrozenGuests(hypervisor, store, clock)
         self.context = Context(
             hypervisor,
             inventory,
             store,
             jobs,
             PauseMeter(hypervisor),
+            self.frozen_guests,
             clock,
             lambda: secrets.token_hex(2),
         )
+        self.pause: own.Pause | None = None
         jobs.judge = self._judge
 
     async def _judge(self, job: Job) -> Outcome:
@@ -64,11 +71,7 @@ class Operations:
         """Queue the making of a snapshot. Raises InvalidName before anything else is done."""
         if wish.name:
             names.check(wish.name)
-        for value, words, key in (
-            (wish.memory, ("auto", "yes", "no"), "memory"),
-            (wish.quiesce, ("try", "require", "no"), "quiesce"),
-        ):
-            _one_of(value, words, key)
+        wish.check()
         request = _request(Verb.CREATE, domain, wish.name, 0, asker, _asked(wish), parent)
         if wish.policies:
             request = replace(request, policy=wish.policies[0])
@@ -76,31 +79,68 @@ class Operations:
 
     async def revert(self, domain: DomainInfo, wish: RevertWish, asker: Asker) -> Job:
         """Queue a revert to a snapshot whose identity is fixed by now."""
-        _one_of(wish.after, ("as-snapshot", "running", "paused", "stopped"), "after")
-        options = {"after": wish.after, "safety": wish.safety}
+        wish.check()
         key = wish.key
+        options = {k: v for k, v in asdict(wish).items() if k != "key"}
         request = _request(Verb.REVERT, domain, key.name, key.created, asker, options)
         return await self.jobs.submit(request, lambda job: revert.revert(self.context, job, wish))
 
-    async def delete(self, domain: DomainInfo, key: SnapshotKey, asker: Asker) -> Job:
+    async def delete(self, domain: DomainInfo, wish: DeleteWish, asker: Asker) -> Job:
         """Queue the deletion of a snapshot whose identity is fixed by now."""
-        request = _request(Verb.DELETE, domain, key.name, key.created, asker, {})
-        return await self.jobs.submit(request, lambda job: delete.delete(self.context, job, key))
+        key = wish.key
+        options = {"children": wish.children}
+        request = _request(Verb.DELETE, domain, key.name, key.created, asker, options)
+        return await self.jobs.submit(request, lambda job: delete.run(self.context, job, wish))
+
+    async def preview_create(self, domain: DomainInfo, wish: Wish) -> Preview:
+        """What such a snapshot would be, and what is in its way. Raises InvalidName."""
+        if wish.name:
+            names.check(wish.name)
+        wish.check()
+        return await preview.preview_create(self.context, domain.uuid, wish)
+
+    async def preview_revert(self, wish: RevertWish) -> Preview:
+        """What a revert would bring back and lose."""
+        wish.check()
+        return await preview.preview_revert(self.context, wish)
+
+    async def preview_delete(self, wish: DeleteWish) -> Preview:
+        """What would be deleted."""
+        return await preview.preview_delete(self.context, wish)
 
     async def delete_within(self, parent: Job, key: SnapshotKey, reason: str) -> Job:
         """Delete as a part of a job that holds the domain already (a prune)."""
+        return await delete.within(self.context, parent, key, reason)
+
+    async def describe(self, domain: DomainInfo, key: SnapshotKey, text: str, uid: int) -> None:
+        """Give a snapshot another description; a short act and no job: see describe.py."""
+        await describe.describe(self.context, domain, key, text, uid)
+
+    async def delete_own(
+        self, domain: DomainInfo, asker: Asker, *, dry_run: bool, manual: bool
+    ) -> Job:
+        """Queue the deletion of all snapshots of ours; with dry_run only say which."""
+        options = {"dry_run": dry_run, "manual": manual}
+        request = _request(Verb.DELETE_OWN, domain, "", 0, asker, options)
+        return await self.jobs.submit(
+            request,
+            lambda job: own.delete_own(
+                self.context, job, self.pause, dry_run=dry_run, manual=manual
+            ),
+        )
+
+    async def audit(self, domain: DomainInfo | None, asker: Asker) -> Job:
+        """Begin to look for what is amiss with a domain, None = with all."""
+        uuid, name = (domain.uuid, domain.name) if domain else ("", "")
         request = Request(
-            Verb.DELETE,
-            key.domain,
-            parent.row.domain_name,
-            key.name,
-            key.created,
-            parent.row.policy,
-            parent.row.owner,
+            Verb.AUDIT,
+            uuid,
+            name,
+            owner=asker.uid,
+            max_wait=asker.max_wait,
+            request=asker.request,
         )
-        return await self.jobs.inline(
-            parent, request, lambda job: delete.delete(self.context, job, key, reason)
-        )
+        return await self.jobs.submit(request, lambda job: auditing.audit(self.context, job, uuid))
 
 
 def identity(domain: DomainInfo, info: SnapshotInfo, created: int = 0) -> SnapshotKey:
@@ -140,8 +180,3 @@ def _request(
 
 def _asked(wish: Wish) -> dict[str, Any]:
     return {k: v for k, v in asdict(wish).items() if k != "name"}
-
-
-def _one_of(value: str, words: tuple[str, ...], key: str) -> None:
-    if value not in words:
-        raise InvalidArgument(f"option {key} is {value!r}; it is one of {', '.join(words)}")

@@ -1,4 +1,4 @@
-"""Freeze and thaw: a guest is never left frozen (DESIGN.md rule 12)."""
+"""Hold a guest frozen while its snapshot is taken, and say what came of it."""
 
 from __future__ import annotations
 
@@ -9,93 +9,95 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ..errors import AgentUnavailable, SnapdError
-from ..hypervisor import Hypervisor
 from ..model import DomainInfo, State
+from .thaw import FrozenGuests
 
 log = logging.getLogger(__name__)
-AGENT_SECONDS = 10
 THAW_AFTER_SECONDS = 8.0
-THAW_TRIES = 3
 
 
 @dataclass
-class Frozen:
-    """What came of a freeze: file systems frozen, and thawed again; -1 = not asked for."""
+class Quiet:
+    """What came of it: file systems frozen, and thawed again; -1 = not asked, or no answer.
 
+    refused: why it was not frozen; expired: it was let go before the snapshot was done.
+    """
+
+    asked: bool
     frozen: int = -1
     thawed: int = -1
+    refused: str = ""
+    expired: bool = False
+    _thaw: asyncio.Task[int] | None = None
 
     @property
     def held(self) -> bool:
         """Whether the guest stood frozen from before the snapshot until after it: fewer thawed
         than frozen means that somebody, or the guest itself, let go in between."""
-        return self.frozen > 0 and self.thawed >= self.frozen
+        return not self.expired and self.frozen > 0 and self.thawed >= self.frozen
+
+    @property
+    def shortfall(self) -> str:
+        """Why what was taken meanwhile is not quiesced; "" = it is, or that wasn't asked for."""
+        if self.held or not self.asked:
+            return ""
+        if self.refused:
+            return self.refused
+        if self.expired:
+            return f"it was thawed after {THAW_AFTER_SECONDS:g} s, before the snapshot was done"
+        if self.frozen == 0:
+            return "its agent froze no file system"
+        if self.thawed < 0:
+            return "its agent has not answered that it thawed"
+        return f"{self.frozen} file systems were frozen and only {self.thawed} thawed"
+
+    async def thaw(self, guests: FrozenGuests, uuid: str) -> None:
+        """Thaw it, once, to the end even if the caller is cancelled meanwhile."""
+        if self._thaw is None:
+            self._thaw = guests.release(uuid)
+        self.thawed = await asyncio.shield(self._thaw)
 
 
 @asynccontextmanager
-async def frozen(hypervisor: Hypervisor, info: DomainInfo, quiesce: str) -> AsyncIterator[Frozen]:
+async def frozen(guests: FrozenGuests, info: DomainInfo, quiesce: str) -> AsyncIterator[Quiet]:
     """Hold the guest's file systems frozen for the body, at most 8 s.
 
     quiesce: `require` raises AgentUnavailable where the agent can't; `try` goes on unfrozen.
     """
-    state = Frozen()
-    if quiesce == "no" or info.state is not State.RUNNING or not (info.agent or _must(quiesce)):
-        if _must(quiesce):
-            raise _unavailable(info, "only a running guest can be quiesced")
-        yield state
+    quiet = Quiet(asked=quiesce != "no")
+    if not quiet.asked:
+        yield quiet
         return
     try:
-        state.frozen = await hypervisor.freeze(info.uuid, AGENT_SECONDS)
+        quiet.frozen = await _freeze(guests, info)
     except SnapdError as e:
-        # A freeze that timed out may still come: the agent carries it out when it wakes.
-        await _thaw(hypervisor, info, state)
-        if _must(quiesce):
-            raise _unavailable(info, e.message) from e
-        log.warning("VM %s is not quiesced: %s", info.name, e.message)
-        yield state
+        if quiesce == "require":
+            raise AgentUnavailable(
+                f"VM {info.name} cannot be quiesced: {e.message}",
+                reason="agent-unavailable",
+                ways=("install-agent", "quiesce-try"),
+            ) from e
+        quiet.refused = e.message
+        yield quiet
         return
-    watchdog = asyncio.create_task(_thaw_later(hypervisor, info, state))
+    watchdog = asyncio.create_task(_thaw_later(guests, info, quiet), name=f"watchdog {info.uuid}")
     try:
-        yield state
+        yield quiet
     finally:
         watchdog.cancel()
-        if state.thawed < 0:
-            await asyncio.shield(_thaw(hypervisor, info, state))
+        await quiet.thaw(guests, info.uuid)
 
 
-def _must(quiesce: str) -> bool:
-    return quiesce == "require"
+async def _freeze(guests: FrozenGuests, info: DomainInfo) -> int:
+    if info.state is not State.RUNNING:
+        raise AgentUnavailable("only a running guest can be quiesced")
+    if not info.agent:
+        raise AgentUnavailable("no guest agent is connected")
+    return await guests.freeze(info)
 
 
-def _unavailable(info: DomainInfo, why: str) -> AgentUnavailable:
-    return AgentUnavailable(
-        f"VM {info.name} cannot be quiesced: {why}", ways=("install-agent", "quiesce-try")
-    )
-
-
-async def _thaw_later(hypervisor: Hypervisor, info: DomainInfo, state: Frozen) -> None:
+async def _thaw_later(guests: FrozenGuests, info: DomainInfo, quiet: Quiet) -> None:
     await asyncio.sleep(THAW_AFTER_SECONDS)
     log.warning("VM %s has been frozen for %g s: thawing it", info.name, THAW_AFTER_SECONDS)
-    await _thaw(hypervisor, info, state)
-    state.frozen = -1  # whatever was taken meanwhile, it wasn't taken from a frozen guest for sure
-
-
-async def _thaw(hypervisor: Hypervisor, info: DomainInfo, state: Frozen) -> None:
-    for tries_left in reversed(range(THAW_TRIES)):
-        try:
-            state.thawed = await hypervisor.thaw(info.uuid)
-            return
-        except SnapdError as e:
-            log.error("VM %s could not be thawed: %s", info.name, e.message)
-            if tries_left:
-                await asyncio.sleep(1)
-
-
-async def thaw_left_behind(hypervisor: Hypervisor, info: DomainInfo, quiesce: str) -> None:
-    """Thaw a guest that a freeze, by a daemon that is gone, may have left; no harm where not."""
-    if quiesce == "no" or info.state is not State.RUNNING:
-        return
-    try:
-        await hypervisor.thaw(info.uuid)
-    except SnapdError as e:
-        log.debug("VM %s: nothing to thaw, or no agent: %s", info.name, e.message)
+    quiet.expired = True
+    await quiet.thaw(guests, info.uuid)

@@ -6,82 +6,123 @@ and a safety snapshot of the present is taken before, so that a revert can be un
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
-from ..errors import Inconsistent, Partial, SnapdError, TimedOut
+from ..errors import Inconsistent, Partial, Protected, SnapdError, TimedOut
 from ..hypervisor import DomainFacts
-from ..model import DomainInfo, Origin, SnapshotInfo, SnapshotKey, State, Verb
-from .checks import revert_blockers
-from .context import Context, pick, refuse
-from .create import Wish, create
+from ..model import DomainInfo, Origin, SnapshotInfo, SnapshotKey, State, Verb, Warned
+from ..store import Store
+from .afterwards import set_clock
+from .context import Context, pick, refuse, verify_tags
+from .create import create
+from .delete import within
 from .job import Job, Outcome, Request, Undone
-
-
-@dataclass(frozen=True, slots=True)
-class RevertWish:
-    """Where to and how. after: as-snapshot, running, paused, stopped. safety: take one first."""
-
-    key: SnapshotKey
-    after: str = "as-snapshot"
-    safety: bool = True
-
-
-def final_state(then: State, after: str) -> State:
-    """The state that the VM is to be in afterwards; then: what it did when it was taken."""
-    if after == "as-snapshot":
-        return then if then in (State.RUNNING, State.PAUSED) else State.SHUTOFF
-    return {"running": State.RUNNING, "paused": State.PAUSED, "stopped": State.SHUTOFF}[after]
+from .preflight import Blocker, RevertTerms, revert_blockers, writable
+from .wishes import RevertWish, Wish, final_state
 
 
 async def revert(ctx: Context, job: Job, wish: RevertWish) -> Outcome:
     """Check, take the safety snapshot, check again, intend, act, verify."""
     job.enter("checking")
-    facts, listed = await _look(ctx, wish.key)
+    facts, listed = await _look(ctx, wish)
     safety = ""
     if wish.safety:
         job.enter("safety-snapshot")
         safety = await _safety(ctx, job, facts, wish.key)
-        facts, listed = await _look(ctx, wish.key)
-    record = ctx.store.record(wish.key)
-    then = record.state if record and record.state is not State.UNKNOWN else listed.state
-    wanted = final_state(then, wish.after)
-    await job.intend(
-        {
-            "name": wish.key.name,
-            "created": wish.key.created,
-            "instance": facts.info.instance,
-            "state": facts.info.state.value,
-            "current": facts.info.current,
-            "wanted": wanted.value,
-            "safety": safety,
-            "claimed": False,
-        }
-    )
+        facts, listed = await _look(ctx, wish)
+    job.warn(*warnings(facts))
+    terms = agreed(ctx.store, wish, listed)
+    await job.intend(_intent(facts, listed, wish, terms.wanted, safety))
+    if facts.info.managed_save:
+        job.enter("discarding-saved-state", acting=True)
+        await ctx.hypervisor.discard_saved_state(wish.key.domain)
     job.enter("reverting", acting=True)
     await ctx.hypervisor.revert(
         wish.key.domain,
         wish.key.name,
-        running=wanted is State.RUNNING,
-        paused=wanted is State.PAUSED or (wanted is State.SHUTOFF and listed.memory),
+        running=terms.wanted is State.RUNNING,
+        paused=terms.wanted is State.PAUSED or (terms.wanted is State.SHUTOFF and listed.memory),
+        force=wish.force,
     )
-    intent = {**(job.row.intent or {}), "claimed": True}
-    await job.intend(intent, begun=True)
-    await _reach(ctx, job, wish.key.domain, wanted)
+    await job.intend({**(job.row.intent or {}), "claimed": True}, begun=True)
+    await _reach(ctx, job, wish.key.domain, terms.wanted)
     return await judge(ctx, job)
 
 
-async def _look(ctx: Context, key: SnapshotKey) -> tuple[DomainFacts, SnapshotInfo]:
+def _intent(
+    facts: DomainFacts, listed: SnapshotInfo, wish: RevertWish, wanted: State, safety: str
+) -> dict[str, Any]:
+    return {
+        "name": wish.key.name,
+        "created": wish.key.created,
+        "instance": facts.info.instance,
+        "state": facts.info.state.value,
+        "current": facts.info.current,
+        "disks": {d.target: d.source for d in writable(facts.saved or facts.info.disks)},
+        "memory": listed.memory,
+        "agent": facts.info.agent,
+        "wanted": wanted.value,
+        "safety": safety,
+        "delete_after": wish.delete_after,
+        "claimed": False,
+    }
+
+
+def agreed(store: Store, wish: RevertWish, listed: SnapshotInfo) -> RevertTerms:
+    """The state that the VM is to be in, and what the caller agrees to lose."""
+    record = store.record(wish.key)
+    then = record.state if record and record.state is not State.UNKNOWN else listed.state
+    return RevertTerms(final_state(then, wish.after), wish.force, wish.discard_saved_state)
+
+
+def blockers(
+    store: Store, facts: DomainFacts, listed: SnapshotInfo, wish: RevertWish
+) -> list[Blocker]:
+    """Everything against the revert: the facts, and a pin where the target is to go with it."""
+    found = revert_blockers(facts, listed, agreed(store, wish, listed))
+    record = store.record(wish.key)
+    if wish.delete_after and record and record.pin_reason is not None:
+        why = f"delete_after would delete snapshot {listed.name}, which is pinned"
+        found.append(Blocker(Protected, "pinned", listed.name, why, ("unpin",)))
+    return found
+
+
+def warnings(facts: DomainFacts) -> list[Warned]:
+    """What a revert cannot bring back, or what could not be looked at in time."""
+    found = []
+    vm = facts.info.name
+    if facts.info.raw_nvram:
+        text = f"the UEFI variables of VM {vm} stay as they are now: no snapshot holds them"
+        found.append(Warned("nvram-left-out", vm, text))
+    for use in facts.users:
+        if use.how == "unchecked":
+            text = f"whether {use.who} uses images of VM {vm} could not be told in time"
+            found.append(Warned("unchecked", use.who, text))
+    return found
+
+
+async def _look(ctx: Context, wish: RevertWish) -> tuple[DomainFacts, SnapshotInfo]:
+    key = wish.key
     facts = await ctx.hypervisor.facts(key.domain, key.name)
     listed = pick(facts, key)
-    refuse(
-        f"cannot revert VM {facts.info.name} to snapshot {key.name}", revert_blockers(facts, listed)
-    )
+    what = f"cannot revert VM {facts.info.name} to snapshot {key.name}"
+    refuse(what, blockers(ctx.store, facts, listed, wish))
     return facts, listed
+
+
+def safety_wish(facts: DomainFacts, target: str) -> Wish:
+    """The snapshot that keeps the present; over a managed save that is about to be discarded."""
+    return Wish(
+        stem="safety",
+        origin=Origin.SAFETY,
+        reason=f"before the revert to {target}",
+        over_saved_state=facts.info.managed_save,
+    )
 
 
 async def _safety(ctx: Context, job: Job, facts: DomainFacts, key: SnapshotKey) -> str:
     """Take the safety snapshot; where that can't be done the revert is refused."""
-    wish = Wish(stem="safety", origin=Origin.SAFETY, reason=f"before the revert to {key.name}")
+    wish = safety_wish(facts, key.name)
     request = Request(Verb.CREATE, key.domain, facts.info.name, owner=job.row.owner)
     try:
         made = await ctx.jobs.inline(job, request, lambda child: create(ctx, child, wish))
@@ -121,13 +162,14 @@ async def judge(ctx: Context, job: Job) -> Outcome:
         if State(intent["state"]).active and not moved:
             raise Undone
         if not (at_target and moved and info.state.value == intent["wanted"]):
-            raise _torn(info, intent["name"], intent["safety"])
+            raise _torn(facts, intent)
     if not at_target:
         raise Inconsistent(
             f"VM {info.name}: libvirt said that the revert to {intent['name']!r} was done, but "
             f"its current snapshot is {info.current or 'none'!r}; look at the VM before using it",
             item=intent["name"],
         )
+    await _verify_disks(ctx, info, intent)
     if info.state.value != intent["wanted"]:
         raise Partial(
             f"VM {info.name} is reverted to {intent['name']!r}, but {info.state} instead of "
@@ -135,24 +177,77 @@ async def judge(ctx: Context, job: Job) -> Outcome:
             item=intent["name"],
             ways=("start",),
         )
+    return await _finish(ctx, job, info, intent)
+
+
+async def _verify_disks(ctx: Context, info: DomainInfo, intent: dict[str, Any]) -> None:
+    """The disks are those of the snapshot's configuration, and each still holds it."""
+    here, then = {d.target: d.source for d in writable(info.disks)}, intent["disks"]
+    other = sorted(t for t in here.keys() | then.keys() if here.get(t) != then.get(t))
+    if other:
+        raise Inconsistent(
+            f"VM {info.name} is reverted to {intent['name']!r}, but disk {other[0]} is not on the "
+            "file that it was on then; look at the VM before using it",
+            reason="half-made",
+            disk=other[0],
+        )
+    counts = await verify_tags(ctx, info, list(here), intent["name"])
+    gone = [target for target, n in counts.items() if n != 1]
+    if gone:
+        raise Inconsistent(
+            f"VM {info.name} is reverted to {intent['name']!r}, but disk {gone[0]} does not hold "
+            "that snapshot; look at the VM before using it",
+            reason="half-made",
+            disk=gone[0],
+        )
+
+
+async def _finish(ctx: Context, job: Job, info: DomainInfo, intent: dict[str, Any]) -> Outcome:
+    """What comes after a revert that is verified: the guest's clock, and the end of a trial."""
+    safety, name = intent["safety"], intent["name"]
+    result = {"SafetySnapshot": safety, "FinalState": info.state.value}
+    if intent["memory"] and info.state is State.RUNNING:
+        result["TimeSet"] = await set_clock(ctx, job, agent=intent["agent"])
+    if intent["delete_after"]:
+        key = SnapshotKey(info.uuid, name, intent["created"])
+        try:
+            await within(ctx, job, key, "delete_after: a trial that was thrown away")
+        except SnapdError as e:
+            text = f"VM {info.name} is reverted, but snapshot {name} stays: {e.message}"
+            job.warn(Warned("not-deleted", name, text))
     return Outcome(
-        result={"SafetySnapshot": intent["safety"], "FinalState": info.state.value},
-        snapshot=intent["name"],
+        result=result,
+        snapshot=name,
         created=intent["created"],
-        reason=f"safety snapshot {intent['safety']}" if intent["safety"] else "no safety snapshot",
+        reason=f"safety snapshot {safety}" if safety else "no safety snapshot",
     )
 
 
-def _torn(info: DomainInfo, name: str, safety: str) -> Partial:
+def _torn(facts: DomainFacts, intent: dict[str, Any]) -> Partial:
+    name, safety = intent["name"], intent["safety"]
     way = (
         f"revert to {safety!r} to have the present back, or to {name!r} again"
         if safety
         else f"revert to {name!r} again"
     )
     return Partial(
-        f"VM {info.name}: the revert to {name!r} broke off; its disks may be of two moments, so it "
-        f"was not started; {way}",
+        f"VM {facts.info.name}: the revert to {name!r} broke off; its disks may be of two moments "
+        f"({_disk_states(facts, [name, *([safety] if safety else [])])}), so it was not started; "
+        f"{way}",
         reason="half-made",
         item=safety or name,
         ways=("revert",),
     )
+
+
+def _disk_states(facts: DomainFacts, names: list[str]) -> str:
+    """What each disk has to go back to."""
+    said = []
+    for disk in writable(facts.info.disks):
+        image = facts.images.get(disk.target)
+        if image is None:
+            said.append(f"{disk.target} cannot be read")
+            continue
+        held = [n for n in names if image.count(n) == 1]
+        said.append(f"{disk.target} holds {' and '.join(held) or 'neither'}")
+    return ", ".join(said) or "no disk"

@@ -1,11 +1,19 @@
-"""The cheap verdicts that lists show: only what XML and tree tell, nothing is asked or measured."""
+"""The cheap verdicts that lists show: only what XML, tree and version tell; nothing is asked or
+measured, and what would have to be is `unchecked` until a preview looks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from ..model import DomainInfo, Kind, SnapshotInfo
-from .checks import Blocker, disk_blockers, memory_blockers, mixed, state_blockers
+from .preflight import (
+    Blocker,
+    disk_blockers,
+    external_blockers,
+    memory_blockers,
+    state_blockers,
+    tree_blockers,
+)
 
 YES = "yes"
 UNCHECKED = "unchecked"
@@ -44,22 +52,33 @@ def revert_blocker(
 ) -> str:
     """ "" = none known, a reason word, or `unchecked`: images have to be measured by a preview."""
     if snapshot.kind is Kind.EXTERNAL:
-        return EXTERNAL
+        return _word([*external_blockers(info, snapshots, snapshot, "revert to")])
     return next(_revert_words(info, snapshots), UNCHECKED if has_images else "")
 
 
 def _revert_words(info: DomainInfo, snapshots: Sequence[SnapshotInfo]) -> Iterator[str]:
-    yield from (blocker.reason for blocker in mixed(snapshots))
+    yield from (blocker.reason for blocker in tree_blockers(info, snapshots))
     if not info.persistent:
         yield "transient"
     if info.managed_save:
         yield "managed-save"
+    if info.busy:
+        yield "unfinished-job"
 
 
 def delete_blocker(
-    snapshot: SnapshotInfo, snapshots: Sequence[SnapshotInfo], *, has_images: bool
+    info: DomainInfo,
+    snapshot: SnapshotInfo,
+    snapshots: Sequence[SnapshotInfo],
+    *,
+    pinned: bool,
+    has_images: bool,
 ) -> str:
     """As revert_blocker()."""
+    if pinned:
+        return "pinned"
     if snapshot.kind is Kind.EXTERNAL:
-        return EXTERNAL
-    return next((b.reason for b in mixed(snapshots)), UNCHECKED if has_images else "")
+        return _word([*external_blockers(info, snapshots, snapshot, "merge")])
+    words = [b.reason for b in tree_blockers(info, snapshots)]
+    words += ["unfinished-job"] if info.busy else []
+    return next(iter(words), UNCHECKED if has_images else "")

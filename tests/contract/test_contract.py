@@ -33,6 +33,14 @@ API = {
         "CreateSnapshot": "ssa{sv} -> o, create",
         "RevertSnapshot": "ssa{sv} -> o, revert",
         "DeleteSnapshot": "ssa{sv} -> o, delete",
+        "PreviewCreate": "ssa{sv} -> a{sv}, -",
+        "PreviewRevert": "ssa{sv} -> a{sv}, -",
+        "PreviewDelete": "ssa{sv} -> a{sv}, -",
+        "DeleteOwnSnapshots": "sa{sv} -> o, delete",
+        "Adopt": "sassa{sv} -> , manage",
+        "Hold": "ssxsa{sv} -> , policy",
+        "Unhold": "ssa{sv} -> , policy",
+        "Audit": "sa{sv} -> o, inspect",
         "ValidatePolicy": "sa{sv}a{sv} -> a{sv}, -",
         "SetPolicy": "sa{sv}a{sv} -> s, policy",
         "RemovePolicy": "sa{sv} -> , policy",
@@ -57,6 +65,10 @@ API = {
     "Snapshot": {
         "Revert": "a{sv} -> o, revert",
         "Delete": "a{sv} -> o, delete",
+        "Pin": "sa{sv} -> , pin",
+        "Unpin": "a{sv} -> , pin",
+        "SetDescription": "sa{sv} -> , create",
+        "GetXML": "a{sv} -> s, inspect",
         "": "Name Description Domain:o DomainUUID DomainName Created:x TimeKnown:b State Status "
         "Kind Consistency Disks:as DisksLeftOut:as Notes:as Parent:o Current:b Origin "
         "Policies:as Pinned:b PinReason RevertBlocker DeleteBlocker PauseMilliseconds:x",
@@ -80,6 +92,11 @@ OPTIONS = {
     "RevertSnapshot": "created:x safety_snapshot:b after:s delete_after:b discard_saved_state:b "
     "force:b max_wait:u request:s",
     "DeleteSnapshot": "created:x children:b max_wait:u request:s",
+    "PreviewCreate": "description:s kind:s memory:s quiesce:s disks:as then:s max_pause:u trial:b",
+    "PreviewRevert": "created:x safety_snapshot:b after:s delete_after:b discard_saved_state:b "
+    "force:b",
+    "PreviewDelete": "created:x children:b",
+    "DeleteOwnSnapshots": "dry_run:b manual:b max_wait:u request:s",
     "RunPolicy": "domain:s max_wait:u request:s",
     "ConfirmPrune": "max_wait:u request:s",
     "ListDomains": "fields:as limit:u from:s",

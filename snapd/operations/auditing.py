@@ -1,0 +1,226 @@
+"""Gathering what an audit judges. Reads only, holds no VM's turn, waits for nobody for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import PurePath
+
+from ..errors import SnapdError
+from ..hypervisor import Beside, DomainFacts, ImageCheck
+from ..model import Disk, JobState, SnapshotInfo, Verb, Warned
+from ..store import REMOVED_OUTSIDE, HistoryRow
+from .audit import Books, Finding, Seen, findings
+from .context import Context
+from .job import Job, Outcome
+
+AT_ONCE = 4
+REMOVED_SECONDS = 30 * 86400
+"""How far back a snapshot that others removed is told of."""
+MOST = 10_000
+"""Findings in one answer; a warning says that there were more."""
+
+
+async def audit(ctx: Context, job: Job, domain: str) -> Outcome:
+    """Look at a domain, "" = at all; the findings stand in the result's Findings."""
+    job.enter("reading")
+    uuids = [domain] if domain else list(ctx.inventory.domains)
+    done, room = 0, asyncio.Semaphore(AT_ONCE)
+
+    async def one(uuid: str) -> Seen:
+        nonlocal done
+        async with room:
+            seen = await _see(ctx, uuid)
+        done += 1
+        job.progress = done / (len(uuids) + 1)
+        ctx.jobs.changed(job, "Progress")
+        return seen
+
+    seen = list(await asyncio.gather(*(one(uuid) for uuid in uuids)))
+    job.enter("comparing")
+    seen += _unread(ctx, uuids)
+    books = Books(
+        await ctx.store.half_made(), await _removed(ctx, seen), ctx.frozen_guests.listed()
+    )
+    found = await _judge(ctx, seen, books)
+    if len(found) > MOST:
+        text = f"{len(found)} findings, only {MOST} are told; audit the VMs one by one"
+        job.warn(Warned("too-many", str(len(found)), text))
+    return Outcome(result={"Findings": [_row(f) for f in found[:MOST]]})
+
+
+def _row(finding: Finding) -> dict[str, str]:
+    row = asdict(finding)
+    return {
+        "Reason": row["reason"],
+        "DomainUUID": row["domain"],
+        "Item": row["item"],
+        "Proof": row["proof"],
+    }
+
+
+# --- one domain
+
+
+async def _see(ctx: Context, uuid: str) -> Seen:
+    """A domain with the jobs of ours that were at work on it before or after the look."""
+    picture = ctx.inventory.domains.get(uuid)
+    name = picture.info.name if picture else uuid
+    at_work = _at_work(ctx, uuid)
+    unchecked: dict[str, str] = {}
+    checks: dict[str, ImageCheck] = {}
+    facts = None
+    try:
+        facts = await ctx.hypervisor.facts(uuid)
+        unchecked.update(facts.unreadable)
+        if not (at_work or _at_work(ctx, uuid) or facts.holder or facts.info.state.active):
+            checks = await _check(ctx, facts, unchecked)
+    except SnapdError as e:
+        unchecked[name] = e.message
+    at_work |= _at_work(ctx, uuid)
+    rows = tuple(job.row for job in sorted(at_work, key=lambda j: j.id))
+    return Seen(uuid, name, facts, rows, checks, unchecked)
+
+
+def _at_work(ctx: Context, uuid: str) -> set[Job]:
+    return {
+        job
+        for job in ctx.jobs.open_on(uuid)
+        if job.row.state is not JobState.QUEUED and job.row.verb is not Verb.AUDIT
+    }
+
+
+async def _check(
+    ctx: Context, facts: DomainFacts, unchecked: dict[str, str]
+) -> dict[str, ImageCheck]:
+    """`qemu-img check` of the images of a VM that is off; what was said of one that has been
+    started meanwhile counts for nothing."""
+    found: dict[str, ImageCheck] = {}
+    for disk in facts.info.disks:
+        image = facts.images.get(disk.target)
+        if image is None or disk.format != "qcow2":
+            continue
+        if image.backing and not image.backing_format:  # a check opens it, and would probe
+            unchecked[disk.target] = "the format of its backing file is not declared"
+            continue
+        try:
+            found[disk.target] = await ctx.hypervisor.check_image(disk)
+        except SnapdError as e:
+            unchecked[disk.target] = e.message
+    if any(c != ImageCheck() for c in found.values()):
+        info, _snapshots = await ctx.hypervisor.read(facts.info.uuid)
+        if info.state.active:
+            unchecked[info.name] = "it was started while its images were checked"
+            return {}
+    return found
+
+
+def _unread(ctx: Context, uuids: Collection[str]) -> list[Seen]:
+    """Domains that libvirt lists and that never answered: what they use isn't known."""
+    return [
+        Seen(uuid, name, unchecked={name: "it has not been read yet: it does not answer"})
+        for uuid, name in ctx.inventory.unread.items()
+        if uuid not in uuids
+    ]
+
+
+async def _removed(ctx: Context, seen: Iterable[Seen]) -> list[HistoryRow]:
+    """Our snapshots that others removed: those noted, and those that nobody has noted yet."""
+    now = int(ctx.clock())
+    equal = {"reason": REMOVED_OUTSIDE}
+    noted, _total = await ctx.store.history(equal, now - REMOVED_SECONDS, 0, 0, MOST)
+    rows = [row for _number, row in noted]
+    known = {(r.domain, r.snapshot, r.created) for r in rows}
+    for one in seen:
+        if one.facts is None:
+            continue
+        here = {(s.name, s.created) for s in one.facts.snapshots}
+        here |= {(job.snapshot, job.created) for job in one.jobs}
+        for record in ctx.store.records_of(one.uuid):
+            key = record.key
+            fresh = (key.domain, key.name, key.created) not in known
+            if (key.name, key.created) not in here and fresh:
+                rows.append(HistoryRow(now, "delete", one.uuid, one.name, key.name, key.created))
+    return rows
+
+
+# --- files beside the disks
+
+
+async def _judge(ctx: Context, seen: Sequence[Seen], books: Books) -> list[Finding]:
+    """The findings. A file counts as nobody's only after every VM that might name it was asked."""
+    folders = {f for s in seen if s.facts for f in _folders(s.facts)}
+    if not ctx.hypervisor.has_images or not folders or ctx.inventory.unread:
+        return findings(seen, books)
+    named = _named(ctx, [s.facts for s in seen if s.facts])
+    beside = await ctx.hypervisor.beside(folders, frozenset().union(*named.values()))
+    found = findings(seen, books, beside, named)
+    if any(f.reason.startswith("unlisted-") and f.reason != "unlisted-tag" for f in found):
+        others = set(ctx.inventory.domains) - {s.uuid for s in seen}
+        facts, silent = await _ask_others(ctx, others)
+        if silent:
+            note = Seen(silent[0], silent[1], unchecked={silent[1]: silent[2]})
+            return findings([*seen, note], books)
+        named = _named(ctx, [*(s.facts for s in seen if s.facts), *facts])
+        beside = await ctx.hypervisor.beside(folders, frozenset().union(*named.values()))
+        found = findings(seen, books, beside, named)
+    whose = next(s.uuid for s in seen if s.facts)
+    return [*found, *_not_looked_at(beside, whose)]
+
+
+async def _ask_others(
+    ctx: Context, uuids: Iterable[str]
+) -> tuple[list[DomainFacts], tuple[str, str, str] | None]:
+    """What the other VMs have, and the first (UUID, name, why) that does not say."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(uuid: str) -> DomainFacts | tuple[str, str, str]:
+        async with room:
+            try:
+                return await ctx.hypervisor.facts(uuid)
+            except SnapdError as e:
+                picture = ctx.inventory.domains.get(uuid)
+                name = picture.info.name if picture else uuid
+                why = f"whether it uses a file beside another VM's disks is not known: {e.message}"
+                return uuid, name, why
+
+    answers = await asyncio.gather(*(one(uuid) for uuid in sorted(uuids)))
+    silent = next((a for a in answers if isinstance(a, tuple)), None)
+    return [a for a in answers if isinstance(a, DomainFacts)], silent
+
+
+def _named(ctx: Context, facts: Iterable[DomainFacts]) -> dict[str, frozenset[str]]:
+    """UUID -> every file that libvirt names for the domain, as last read and as just read."""
+    named = {
+        uuid: _files(picture.info.disks, picture.snapshots.values())
+        for uuid, picture in ctx.inventory.domains.items()
+    }
+    for fact in facts:
+        uuid = fact.info.uuid
+        now = _files((*fact.info.disks, *fact.inactive), fact.snapshots)
+        chain = {image.backing for image in fact.images.values()} - {""}
+        named[uuid] = named.get(uuid, frozenset()) | now | chain
+    return named
+
+
+def _files(disks: Iterable[Disk], snapshots: Iterable[SnapshotInfo]) -> frozenset[str]:
+    found = {d.source for d in disks if d.kind in ("file", "block")}
+    for snapshot in snapshots:
+        found |= {file for _target, file in (*snapshot.overlays, *snapshot.bases)}
+        found.add(snapshot.memory_file)
+    return frozenset(found - {""})
+
+
+def _folders(facts: DomainFacts) -> set[str]:
+    """Where the domain's overlays and memory files would lie."""
+    disks = [d for d in (*facts.info.disks, *facts.inactive) if d.writable and d.kind == "file"]
+    files = _files(disks, facts.snapshots)
+    return {str(PurePath(file).parent) for file in files if PurePath(file).is_absolute()}
+
+
+def _not_looked_at(beside: Beside, uuid: str) -> list[Finding]:
+    return [
+        Finding("unchecked", uuid, PurePath(path).name, why)
+        for path, why in sorted(beside.unread.items())
+    ]

@@ -1,0 +1,32 @@
+"""Preflight: pure verdicts over facts. Nothing here asks anybody anything.
+
+A blocker names the rule by its reason word, the offending thing, and the ways out. The rules are
+LIBVIRT.md's sections 9 and 10: each was earned by a loss that somebody replayed.
+"""
+
+from .blocker import Blocker
+from .create import create_blockers
+from .delete import delete_blockers
+from .disks import disk_blockers, monitor_blockers, writable
+from .domain import memory_blockers, redefined, state_blockers, tree_blockers
+from .external import external_blockers
+from .revert import RevertTerms, revert_blockers
+from .space import create_needs, space_blockers
+
+__all__ = [
+    "Blocker",
+    "RevertTerms",
+    "create_blockers",
+    "create_needs",
+    "delete_blockers",
+    "disk_blockers",
+    "external_blockers",
+    "memory_blockers",
+    "monitor_blockers",
+    "redefined",
+    "revert_blockers",
+    "space_blockers",
+    "state_blockers",
+    "tree_blockers",
+    "writable",
+]

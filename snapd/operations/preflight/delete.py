@@ -1,0 +1,26 @@
+"""Everything against deleting a snapshot."""
+
+from __future__ import annotations
+
+from ...errors import Unsupported
+from ...hypervisor import DomainFacts
+from ...model import Kind, SnapshotInfo
+from .blocker import Blocker
+from .domain import holder_blockers, tree_blockers
+from .external import external_blockers
+from .revert import tag_blockers
+
+
+def delete_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> list[Blocker]:
+    """Everything against deleting it now."""
+    info = facts.info
+    found = [*holder_blockers(facts)]
+    if snapshot.kind is Kind.EXTERNAL:
+        return [*found, *external_blockers(info, facts.snapshots, snapshot, "merge")]
+    found += tree_blockers(info, facts.snapshots)
+    if not info.state.active:
+        held = [d for d in info.disks if d.target in snapshot.disks and d.encrypted]
+        for disk in held:
+            why = f"disk {disk.target} is encrypted: its tag would stay in the image"
+            found.append(Blocker(Unsupported, "encrypted-disk", disk.target, why, ("start",)))
+    return [*found, *tag_blockers(facts, snapshot, partly=True)]

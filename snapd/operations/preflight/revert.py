@@ -1,0 +1,144 @@
+"""Everything against a revert. libvirt ends QEMU first and finds what is missing afterwards, so
+all of it is looked for before (LIBVIRT.md 10, rule 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import Inconsistent, NeedsForce, PreflightFailed, Protected, Unsupported
+from ...hypervisor import DomainFacts, Need
+from ...model import Kind, SnapshotInfo, State
+from .blocker import Blocker
+from .disks import unreadable, writable
+from .domain import holder_blockers, tree_blockers
+from .external import external_blockers
+
+
+@dataclass(frozen=True, slots=True)
+class RevertTerms:
+    """What the caller agrees to. wanted: the state afterwards; force: what libvirt calls risky,
+    and a TPM that is newer; discard_saved_state: with force, the loss of a managed save."""
+
+    wanted: State = State.SHUTOFF
+    force: bool = False
+    discard_saved_state: bool = False
+
+
+def revert_blockers(
+    facts: DomainFacts, snapshot: SnapshotInfo, terms: RevertTerms | None = None
+) -> list[Blocker]:
+    """Everything against reverting to it now; facts are about this snapshot."""
+    terms = terms or RevertTerms()
+    found = [*holder_blockers(facts)]
+    if snapshot.kind is Kind.EXTERNAL:
+        tree = facts.snapshots
+        return [*found, *external_blockers(facts.info, tree, snapshot, "revert to")]
+    found += tree_blockers(facts.info, facts.snapshots)
+    if not facts.info.persistent:
+        found.append(Blocker(Unsupported, "transient", "", "the VM is transient", ("define",)))
+    found += _force_blockers(facts, snapshot, terms)
+    found += _bitmap_blockers(facts)
+    found += tag_blockers(facts, snapshot, partly=False)
+    found += _saved_blockers(facts)
+    if terms.wanted is not State.SHUTOFF or snapshot.memory:
+        found += [_lacking(need) for need in facts.needs]
+    return [*found, *_user_blockers(facts)]
+
+
+def _force_blockers(
+    facts: DomainFacts, snapshot: SnapshotInfo, terms: RevertTerms
+) -> Iterator[Blocker]:
+    if facts.info.managed_save and not (terms.force and terms.discard_saved_state):
+        why = "the VM has a managed save, whose old RAM would meet the reverted disks"
+        ways = ("start", "force+discard-saved-state")
+        yield Blocker(NeedsForce, "managed-save", "", why, ways)
+    if facts.saved_tpm and not snapshot.memory and not terms.force:
+        why = (
+            "its TPM is not in the snapshot and would be newer than the disks: a guest that seals "
+            "keys in it may ask for its recovery key"
+        )
+        yield Blocker(NeedsForce, "tpm-newer", "", why, ("force",))
+
+
+def _bitmap_blockers(facts: DomainFacts) -> Iterator[Blocker]:
+    """QEMU refuses to load a snapshot under a bitmap, after libvirt has ended the VM."""
+    if facts.checkpoints:
+        first = facts.checkpoints[0]
+        why = f"an incremental backup chain is in the way (checkpoint {first})"
+        yield Blocker(Unsupported, "checkpoints", first, why, ("delete-checkpoints",))
+        return
+    for target, image in facts.images.items():
+        if image.bitmaps:
+            why = f"disk {target} holds a backup bitmap ({image.bitmaps[0]})"
+            yield Blocker(Unsupported, "checkpoints", target, why, ("remove-bitmap",))
+
+
+def tag_blockers(facts: DomainFacts, snapshot: SnapshotInfo, *, partly: bool) -> Iterator[Blocker]:
+    """The tag must be in every image exactly once, and must not be an image snapshot's number.
+
+    partly: it may be missing in some (a delete that was broken off is to be finished).
+    """
+    disks = {d.target: d for d in facts.info.disks}
+    for target in snapshot.disks or [d.target for d in writable(facts.info.disks)]:
+        image = facts.images.get(target)
+        if image is None:
+            if target in disks and (blocker := unreadable(facts, disks[target])):
+                yield blocker
+            continue
+        count = image.count(snapshot.name)
+        if count > 1:
+            why = f"disk {target} holds {count} snapshots named {snapshot.name!r}"
+            yield Blocker(Inconsistent, "half-made", target, why, ("audit",))
+        elif count == 0 and not partly:
+            why = f"disk {target} does not hold snapshot {snapshot.name!r} any more"
+            yield Blocker(Inconsistent, "half-made", target, why, ("audit", "delete"))
+        if any(number == snapshot.name and tag != number for number, tag in image.tags):
+            why = f"in disk {target}, {snapshot.name!r} is the number of another snapshot"
+            yield Blocker(Inconsistent, "half-made", target, why, ("start", "audit"))
+
+
+def _saved_blockers(facts: DomainFacts) -> Iterator[Blocker]:
+    """The disks of the saved configuration have to be there, and the writable ones the present
+    ones: a snapshot holds no other."""
+    present = {d.target: d.source for d in writable(facts.info.disks)}
+    if not facts.saved and present and facts.has_images:
+        why = "libvirt's record of it holds no configuration to go back to"
+        yield Blocker(Inconsistent, "half-made", "", why, ("audit",))
+        return
+    for disk in facts.saved:
+        name = Path(disk.source).name
+        if disk.source in facts.missing:
+            why = f"file {name} of disk {disk.target} is missing"
+            yield Blocker(PreflightFailed, "missing-file", name, why, ("restore-file",))
+        elif disk.writable and disk.target not in present:
+            why = f"disk {disk.target} has left the VM since ({name})"
+            yield Blocker(Unsupported, "pending-config", disk.target, why, ("attach-disk",))
+        elif disk.writable and present[disk.target] != disk.source:
+            why = f"disk {disk.target} was on another file then ({name})"
+            yield Blocker(Inconsistent, "other-file", disk.target, why)
+    then = {d.target for d in facts.saved if d.writable}
+    for target in sorted(present.keys() - then) if facts.saved else ():
+        why = f"disk {target} was not there then, and would leave the VM"
+        yield Blocker(Unsupported, "pending-config", target, why, ("detach-disk",))
+
+
+def _lacking(need: Need) -> Blocker:
+    if need.kind in ("network", "bridge", "device"):
+        word = "missing-device" if need.kind == "device" else "missing-network"
+        why = f"{need.kind} {need.name}, which the VM had then, is not there or not active"
+        return Blocker(PreflightFailed, word, need.name, why, ("bring-it-back",))
+    why = f"{need.kind} {need.name}, which the VM needed then, is missing"
+    return Blocker(PreflightFailed, "missing-file", need.name, why, ("restore-file",))
+
+
+def _user_blockers(facts: DomainFacts) -> Iterator[Blocker]:
+    """A revert rewrites what others read."""
+    for use in facts.users:
+        if use.how == "active":
+            why = f"disk {use.target} is in use by {use.who}, which is running"
+            yield Blocker(Protected, "shared-disk", use.target, why, ("stop-other-vm",))
+        elif use.how == "backing":
+            why = f"{use.who} is backed by disk {use.target}, and would read other data afterwards"
+            yield Blocker(Protected, "shared-base", use.target, why)

@@ -1,0 +1,62 @@
+"""Is there room? Asked before anything is written: a full file system stops every VM on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ...errors import NoSpace
+from ...hypervisor import DomainFacts, Space
+from ...model import Disk
+from .blocker import Blocker
+from .disks import writable
+
+DISK_BYTES = 4 << 20
+METADATA_BYTES = 1 << 20
+RAM_MARGIN = 20  # one part in so many on top: device state beside the RAM
+
+
+def create_needs(facts: DomainFacts, *, memory: bool) -> dict[str, int]:
+    """target -> bytes that a snapshot may write to its image at once.
+
+    RAM goes to one image, QEMU takes the first that can hold it; zero pages are not written, but
+    how many there are isn't known beforehand.
+    """
+    needs = {disk.target: _disk_bytes(disk, facts) for disk in writable(facts.info.disks)}
+    if memory and needs:
+        first = next(iter(needs))
+        needs[first] += facts.info.memory + facts.info.memory // RAM_MARGIN
+    return needs
+
+
+def _disk_bytes(disk: Disk, facts: DomainFacts) -> int:
+    """The copied L1 table and a few refcount blocks."""
+    image = facts.images.get(disk.target)
+    return DISK_BYTES + (image.virtual_size >> 26 if image else 0)
+
+
+def space_blockers(facts: DomainFacts, needs: Mapping[str, int]) -> Iterator[Blocker]:
+    """File systems without the room; disks on the same one are counted together."""
+    together: dict[Space, dict[str, int]] = {}
+    for target, need in needs.items():
+        if target in facts.space:
+            together.setdefault(facts.space[target], {})[target] = need
+    sources = {d.target: d.source for d in facts.info.disks}
+    for space, targets in together.items():
+        need = sum(targets.values())
+        if space.free < need:
+            files = ", ".join(Path(sources[t]).name for t in targets)
+            yield _no_space(f"beside {files}", next(iter(targets)), need, space.free)
+    metadata = facts.metadata
+    if metadata and (metadata.free < METADATA_BYTES or metadata.inodes == 0):
+        have = metadata.free if metadata.inodes else 0
+        yield _no_space("in libvirt's own folder", "libvirt", METADATA_BYTES, have)
+
+
+def _no_space(where: str, item: str, need: int, have: int) -> Blocker:
+    text = f"{_mib(need)} MiB are needed {where}, {have >> 20} MiB are free"
+    return Blocker(NoSpace, "no-space", item, text, ("make-room",), need, have)
+
+
+def _mib(size: int) -> int:
+    return -(-size >> 20)

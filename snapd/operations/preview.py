@@ -1,0 +1,168 @@
+"""Previews: what a verb would do and what it would cost, by the same verdicts; nothing is changed.
+
+Whole verdicts: the images are read, others' use of them is looked for. Judged anew when a job's
+turn comes, since a preview is a look at a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..hypervisor import DomainFacts
+from ..model import DomainInfo, Record, SnapshotInfo, SnapshotKey, State, Warned
+from .context import Context, pick
+from .delete import blockers as delete_blockers
+from .delete import descendants
+from .plan import Plan, expected, plan
+from .preflight import Blocker, writable
+from .revert import agreed, safety_wish
+from .revert import blockers as revert_blockers
+from .revert import warnings as revert_warnings
+from .wishes import DeleteWish, RevertWish, Wish
+
+YES = "yes"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """API.md's Preview. loses: what is gone afterwards, since loses_since (seconds UTC, 0 = no
+    time); pause_ms: an estimate, -1 = unknown; need, have: bytes; foreign: others made it."""
+
+    blockers: tuple[Blocker, ...]
+    kind: str = "internal"
+    consistency: str = ""
+    disks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    final_state: str = ""
+    loses: tuple[Warned, ...] = ()
+    loses_since: int = 0
+    pause_ms: int = 0
+    need: int = 0
+    have: int = 0
+    foreign: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """`yes`, or the first reason word."""
+        return self.blockers[0].reason if self.blockers else YES
+
+
+async def preview_create(ctx: Context, uuid: str, wish: Wish) -> Preview:
+    """What such a snapshot would be. Raises InvalidArgument, NoSuchDomain, TimedOut."""
+    facts = await ctx.hypervisor.facts(uuid)
+    records = ctx.store.records_of(uuid)
+    made = plan(facts, wish, records, wish.name, monitor=ctx.hypervisor.has_monitor)
+    need, have = _space(facts, made)
+    held = [d.target for d in writable(facts.info.disks)]
+    return Preview(
+        blockers=made.blockers,
+        consistency=expected(facts, made, wish).value,
+        disks=tuple(held),
+        left_out=tuple(d.target for d in facts.info.disks if d.target not in held),
+        final_state=_after(facts.info, wish).value,
+        loses=made.warnings,
+        pause_ms=made.pause_ms,
+        need=need,
+        have=have,
+    )
+
+
+def _after(info: DomainInfo, wish: Wish) -> State:
+    if not info.state.active or wish.then == "continue":
+        return info.state
+    return State.SHUTOFF if wish.then == "stop" else State.RUNNING
+
+
+async def preview_revert(ctx: Context, wish: RevertWish) -> Preview:
+    """What a revert would bring back and lose, with the making of the safety snapshot."""
+    key = wish.key
+    facts = await ctx.hypervisor.facts(key.domain, key.name)
+    listed = pick(facts, key)
+    found = revert_blockers(ctx.store, facts, listed, wish)
+    need = have = pause = 0
+    if wish.safety:
+        records = ctx.store.records_of(key.domain)
+        monitor = ctx.hypervisor.has_monitor
+        made = plan(facts, safety_wish(facts, key.name), records, "", monitor=monitor)
+        found += [b for b in made.blockers if b not in found]
+        (need, have), pause = _space(facts, made), made.pause_ms
+    record = ours(ctx.store.record(key))
+    consistency = record.consistency.value if record else ("memory" if listed.memory else "")
+    return Preview(
+        blockers=tuple(found),
+        kind=listed.kind.value,
+        consistency=consistency,
+        disks=listed.disks,
+        left_out=listed.left_out,
+        final_state=agreed(ctx.store, wish, listed).wanted.value,
+        loses=tuple(losses(facts, listed, wish)),
+        loses_since=listed.created,
+        pause_ms=pause,
+        need=need,
+        have=have,
+        foreign=record is None,
+    )
+
+
+def losses(facts: DomainFacts, listed: SnapshotInfo, wish: RevertWish) -> list[Warned]:
+    """What a revert throws away or leaves behind; with a safety snapshot there is a way back."""
+    vm, found = facts.info.name, []
+    since = datetime.fromtimestamp(listed.created, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    for disk in writable(facts.info.disks):
+        text = f"what was written to disk {disk.target} of VM {vm} since {since}"
+        found.append(Warned("disk-changes", disk.target, text))
+    if facts.info.state.active:
+        text = f"what VM {vm} is doing: its running state, and open consoles"
+        found.append(Warned("running-state", vm, text))
+    for part in facts.rolled_back:
+        text = f"the present {part} in the configuration of VM {vm}: it goes back, too"
+        found.append(Warned("configuration", part, text))
+    if facts.info.managed_save:
+        text = f"the RAM that VM {vm} has in its managed save"
+        found.append(Warned("saved-state", vm, text))
+    if wish.delete_after:
+        found.append(Warned("snapshot", listed.name, f"snapshot {listed.name} itself"))
+    return found + revert_warnings(facts)
+
+
+async def preview_delete(ctx: Context, wish: DeleteWish) -> Preview:
+    """What would go with it, and what keeps it."""
+    key = wish.key
+    facts = await ctx.hypervisor.facts(key.domain)
+    listed = pick(facts, key)
+    doomed = [*descendants(facts.snapshots, listed.name), listed] if wish.children else [listed]
+    found = _unique(b for each in doomed for b in delete_blockers(ctx.store, facts, each))
+    loses = [Warned("snapshot", s.name, f"snapshot {s.name}") for s in doomed]
+    return Preview(
+        blockers=tuple(found),
+        kind=listed.kind.value,
+        disks=listed.disks,
+        left_out=listed.left_out,
+        final_state=facts.info.state.value,
+        loses=tuple(loses),
+        loses_since=listed.created,
+        pause_ms=-1 if facts.info.state.active else 0,
+        foreign=any(
+            not ours(ctx.store.record(SnapshotKey(key.domain, s.name, s.created))) for s in doomed
+        ),
+    )
+
+
+def ours(record: Record | None) -> Record | None:
+    """The record, where it is of one of ours: one of a foreign snapshot only holds its pin."""
+    return record if record and record.owned else None
+
+
+def _unique(blockers: Iterable[Blocker]) -> list[Blocker]:
+    return list(dict.fromkeys(blockers))
+
+
+def _space(facts: DomainFacts, made: Plan) -> tuple[int, int]:
+    """Bytes that are needed, and free where the most is needed."""
+    needs: Sequence[tuple[str, int]] = [n for n in made.needs if n[0] in facts.space]
+    if not needs:
+        return sum(need for _target, need in made.needs), 0
+    target = max(needs, key=lambda n: n[1])[0]
+    return sum(need for _target, need in made.needs), facts.space[target].free

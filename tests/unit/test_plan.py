@@ -1,0 +1,151 @@
+"""What lists show, and which way a create goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from snapd.errors import (
+    AgentUnavailable,
+    InvalidArgument,
+    Unsupported,
+)
+from snapd.model import (
+    Consistency,
+    DomainInfo,
+    Origin,
+    Record,
+    SnapshotKey,
+    State,
+)
+from snapd.operations.plan import Plan, Way, plan
+from snapd.operations.support import support
+from snapd.operations.wishes import Wish
+from tests.unit.vms import (
+    BEFORE,
+    EXTERNAL,
+    OFF,
+    ON,
+    UUID,
+    VDA,
+    facts_of,
+)
+
+# --- what lists show
+
+
+def _support(info: DomainInfo, *, monitor: bool = True, tree: Any = (BEFORE,)) -> tuple[str, str]:
+    found = support(info, tree, monitor=monitor, has_images=True)
+    assert found.keys() == {"internal", "internal-memory", "external", "external-memory"}
+    assert found["external"] == found["external-memory"] == "external-unsupported"
+    return found["internal"], found["internal-memory"]
+
+
+def test_support_clean_vm_yes() -> None:
+    assert _support(OFF) == ("yes", "yes")
+    assert _support(ON) == ("yes", "yes")
+
+
+def test_support_monitor_off_matters_only_for_running_without_memory() -> None:
+    assert _support(ON, monitor=False) == ("monitor-off", "yes")
+    assert _support(OFF, monitor=False) == ("yes", "yes")
+
+
+def test_support_device_against_memory_leaves_disks_only() -> None:
+    assert _support(replace(ON, unmigratable="hostdev (pci)")) == ("yes", "unmigratable-device")
+    assert _support(replace(ON, raw_nvram=True)) == ("yes", "uefi-raw-nvram")
+    assert _support(replace(OFF, raw_nvram=True)) == ("uefi-raw-nvram", "uefi-raw-nvram")
+
+
+def test_support_bad_disk_and_tree_first_word() -> None:
+    raw = replace(OFF, disks=(replace(VDA, format="raw"),))
+    assert _support(raw) == ("raw-disk", "raw-disk")
+    assert _support(raw, tree=(EXTERNAL,)) == ("mixed-tree", "mixed-tree")
+
+
+# --- which way a create goes
+
+MINUTE = 60_000
+
+
+def _plan(info: DomainInfo, wish: Wish, pause: int = 1000, *, monitor: bool = True) -> Plan:
+    """As planned where the last snapshot with RAM stood still for `pause` milliseconds."""
+    key = SnapshotKey(UUID, "before", 1700000000)
+    last = Record(key, Origin.MANUAL, consistency=Consistency.MEMORY, pause_ms=pause)
+    return plan(facts_of(info), wish, [last], "", monitor=monitor)
+
+
+def _decide(info: DomainInfo, wish: Wish, pause: int = 1000) -> Any:
+    made = _plan(info, wish, pause)
+    assert not made.blockers
+    return made.way, made.memory, [w.reason for w in made.warnings]
+
+
+def test_decide_off_libvirts_own_without_memory() -> None:
+    assert _decide(OFF, Wish(), 10 * MINUTE) == (Way.LIBVIRT, False, [])
+
+
+def test_plan_memory_of_vm_that_is_off_refused_but_by_policy_allowed() -> None:
+    """By hand it would be a silent downgrade; a policy says it for the times that it runs."""
+    assert [b.reason for b in _plan(OFF, Wish(memory="yes")).blockers] == ["no-memory"]
+    assert _plan(OFF, Wish(memory="yes", policies=("nightly",))).blockers == ()
+
+
+@pytest.mark.parametrize("memory", ["auto", "yes"])
+def test_decide_short_pause_with_memory(memory: str) -> None:
+    assert _decide(ON, Wish(memory=memory), MINUTE) == (Way.LIBVIRT, True, [])
+
+
+def test_decide_no_memory_wanted_by_the_monitor() -> None:
+    assert _decide(ON, Wish(memory="no")) == (Way.MONITOR, False, [])
+
+
+def test_decide_quiescing_required_by_the_monitor() -> None:
+    ready = replace(ON, agent=True)
+    assert _decide(ready, Wish(quiesce="require")) == (Way.MONITOR, False, [])
+
+
+@pytest.mark.parametrize("info", [ON, replace(ON, state=State.PAUSED, agent=True), OFF])
+def test_plan_quiescing_required_of_guest_that_cannot_agent_unavailable(info: DomainInfo) -> None:
+    found = _plan(info, Wish(quiesce="require")).blockers
+    assert [(b.error, b.reason) for b in found] == [(AgentUnavailable, "agent-unavailable")]
+
+
+@pytest.mark.parametrize(
+    ("info", "estimate"),
+    [(ON, MINUTE + 1), (replace(ON, unmigratable="hostdev (pci)"), 1000)],
+)
+def test_decide_memory_not_to_be_had_left_out_and_said(info: DomainInfo, estimate: int) -> None:
+    assert _decide(info, Wish(), estimate) == (Way.MONITOR, False, ["memory-left-out"])
+
+
+def test_decide_raw_nvram_left_out_and_said() -> None:
+    info = replace(ON, raw_nvram=True)
+    assert _decide(info, Wish(memory="no")) == (Way.MONITOR, False, ["nvram-left-out"])
+
+
+@pytest.mark.parametrize(
+    ("wish", "pause", "monitor", "word"),
+    [
+        (Wish(memory="yes"), MINUTE + 1, True, "pause-too-long"),
+        (Wish(memory="no"), 0, False, "monitor-off"),
+        (Wish(), MINUTE + 1, False, "monitor-off"),
+        (Wish(kind="external"), 0, True, "external-unsupported"),
+        (Wish(disks=("vda",)), 0, True, "all-disks"),
+        (Wish(then="stop"), MINUTE + 1, True, "pause-too-long"),
+    ],
+)
+def test_plan_impossible_unsupported(wish: Wish, pause: int, monitor: bool, word: str) -> None:
+    found = _plan(ON, wish, pause, monitor=monitor).blockers
+    assert [(b.error, b.reason) for b in found] == [(Unsupported, word)]
+
+
+def test_wish_memory_and_quiescing_invalid_argument() -> None:
+    with pytest.raises(InvalidArgument):
+        Wish(memory="yes", quiesce="require").check()
+
+
+def test_decide_all_disks_named_allowed() -> None:
+    assert _decide(ON, Wish(memory="no", disks=("vdb", "vda")))[0] is Way.MONITOR

@@ -1,0 +1,267 @@
+"""Preflight verdicts over facts made by hand; the words are the contract's reason words.
+
+Of creates: what would hide data, or tear disks later, is refused before anything is touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from snapd.errors import (
+    AlreadyExists,
+    Busy,
+    NoSpace,
+    PreflightFailed,
+    Unsupported,
+)
+from snapd.hypervisor import ImageInfo, Space
+from snapd.model import (
+    Disk,
+    DomainInfo,
+    State,
+)
+from snapd.operations.plan import plan
+from snapd.operations.preflight import (
+    create_blockers,
+    delete_blockers,
+    revert_blockers,
+)
+from snapd.operations.wishes import Wish
+from tests.unit.vms import (
+    BEFORE,
+    CD,
+    EXTERNAL,
+    IMAGE,
+    OFF,
+    ON,
+    VDA,
+    VDB,
+    facts_of,
+    image_of,
+    seen,
+    with_disk,
+)
+
+# --- create
+
+
+@pytest.mark.parametrize(
+    ("info", "memory"),
+    [(OFF, False), (ON, False), (ON, True), (replace(ON, state=State.PAUSED), False)],
+)
+def test_create_blockers_clean_vm_none(info: DomainInfo, memory: bool) -> None:
+    assert create_blockers(facts_of(info), "after", memory=memory) == []
+
+
+@pytest.mark.parametrize("info", [OFF, ON], ids=["off", "on"])
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"format": "raw"}, "raw-disk"),
+        ({"format": "qed"}, "wrong-format"),
+        ({"format": ""}, "wrong-format"),
+        ({"kind": "block", "source": "/dev/vg/data"}, "block-device"),
+        ({"kind": "network", "source": "pool/data"}, "network-disk"),
+        ({"shareable": True}, "shared-disk"),
+        ({"transient": True}, "transient-disk"),
+        ({"encrypted": True}, "encrypted-disk"),
+        ({"data_file": True}, "data-file"),
+    ],
+)
+def test_create_blockers_bad_disk_unsupported(
+    info: DomainInfo, changes: dict[str, Any], word: str
+) -> None:
+    found = create_blockers(with_disk(info, **changes), "after", memory=False)
+    assert seen(found) == [(Unsupported, word, "vdb")]
+
+
+@pytest.mark.parametrize("changes", [{"format": "raw", "readonly": True}, {"source": ""}])
+def test_create_blockers_disk_that_guest_cannot_change_allowed(changes: dict[str, Any]) -> None:
+    assert create_blockers(with_disk(ON, **changes), "after", memory=False) == []
+
+
+def test_create_blockers_no_writable_disk_refused_unless_there_are_no_images() -> None:
+    facts = facts_of(replace(OFF, disks=(CD,)), images={})
+    assert seen(create_blockers(facts, "after", memory=False)) == [(Unsupported, "no-disk", "")]
+    assert create_blockers(replace(facts, has_images=False), "after", memory=False) == []
+
+
+@pytest.mark.parametrize(
+    ("info", "word"),
+    [
+        (replace(ON, persistent=False), "transient"),
+        (replace(OFF, managed_save=True), "managed-save"),
+        (replace(ON, state=State.SUSPENDED), "unfinished-job"),
+        (replace(OFF, state=State.CRASHED), "unfinished-job"),
+        (replace(OFF, state=State.UNKNOWN), "unfinished-job"),
+        (replace(OFF, raw_nvram=True), "uefi-raw-nvram"),
+    ],
+)
+def test_create_blockers_bad_state_unsupported(info: DomainInfo, word: str) -> None:
+    found = create_blockers(facts_of(info), "after", memory=False)
+    assert seen(found) == [(Unsupported, word, "")]
+
+
+def test_create_blockers_raw_nvram_matters_only_with_libvirts_own_call() -> None:
+    facts = facts_of(replace(ON, raw_nvram=True))
+    assert create_blockers(facts, "after", memory=False) == []
+    assert [b.reason for b in create_blockers(facts, "after", memory=True)] == ["uefi-raw-nvram"]
+
+
+def test_create_blockers_unmigratable_device_matters_only_with_memory() -> None:
+    facts = facts_of(replace(ON, unmigratable="hostdev (pci)"))
+    assert create_blockers(facts, "after", memory=False) == []
+    found = create_blockers(facts, "after", memory=True)
+    assert seen(found) == [(Unsupported, "unmigratable-device", "hostdev (pci)")]
+
+
+def test_create_blockers_external_in_tree_mixed_tree() -> None:
+    facts = facts_of(snapshots=(BEFORE, EXTERNAL))
+    found = create_blockers(facts, "after", memory=False)
+    assert seen(found) == [(Unsupported, "mixed-tree", "outside")]
+
+
+@pytest.mark.parametrize(
+    ("holder", "word", "item"),
+    [
+        ("backup", "backup", "backup"),
+        ("block job on vdb", "block-job", "vdb"),
+        ("another job", "unfinished-job", "another job"),
+    ],
+)
+def test_blockers_somebody_at_work_busy(holder: str, word: str, item: str) -> None:
+    facts = facts_of(ON, holder=holder)
+    expected = [(Busy, word, item)]
+    assert seen(create_blockers(facts, "after", memory=False)) == expected
+    assert seen(revert_blockers(facts, BEFORE)) == expected
+    assert seen(delete_blockers(facts, BEFORE)) == expected
+
+
+@pytest.mark.parametrize(
+    "inactive",
+    [
+        (VDA, CD),
+        (VDA, VDB, Disk("vdc", "/images/new.qcow2", "qcow2"), CD),
+        (VDA, replace(VDB, source="/images/other.qcow2"), CD),
+        (VDA, replace(VDB, format="raw"), CD),
+    ],
+    ids=["unplugged", "plugged", "other-source", "other-format"],
+)
+def test_create_blockers_live_differs_from_inactive_pending_config(
+    inactive: tuple[Disk, ...],
+) -> None:
+    found = create_blockers(facts_of(ON, inactive=inactive), "after", memory=False)
+    assert [(b.error, b.reason) for b in found] == [(Unsupported, "pending-config")]
+
+
+def test_create_blockers_other_cd_inserted_allowed() -> None:
+    facts = facts_of(ON, inactive=(VDA, VDB, replace(CD, source="")))
+    assert create_blockers(facts, "after", memory=False) == []
+
+
+def test_create_blockers_name_in_list_already_exists() -> None:
+    found = create_blockers(facts_of(images={}), "before", memory=False)
+    assert seen(found) == [(AlreadyExists, "name-taken", "before")]
+
+
+def test_create_blockers_name_only_in_image_half_made() -> None:
+    found = create_blockers(facts_of(snapshots=()), "before", memory=False)
+    assert seen(found) == [
+        (AlreadyExists, "half-made", "vda"),
+        (AlreadyExists, "half-made", "vdb"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "word"),
+    [
+        (image_of(encrypted=True), "encrypted-disk"),
+        (image_of(data_file="data.raw"), "data-file"),
+        (image_of(refcount_bits=8), "wrong-format"),
+    ],
+)
+def test_create_blockers_bad_image_unsupported(image: ImageInfo, word: str) -> None:
+    found = create_blockers(facts_of(images={"vda": IMAGE, "vdb": image}), "after", memory=False)
+    assert seen(found) == [(Unsupported, word, "vdb")]
+
+
+def test_create_blockers_bitmap_and_checkpoint_allowed() -> None:
+    image = image_of(bitmaps=("backup-1",))
+    facts = facts_of(images={"vda": image, "vdb": image}, checkpoints=("backup-1",))
+    assert create_blockers(facts, "after", memory=False) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "word"), [(set(), "image-unreadable"), ({VDB.source}, "missing-disk")]
+)
+def test_create_blockers_image_not_read_preflight_failed(missing: set[str], word: str) -> None:
+    facts = facts_of(images={"vda": IMAGE}, unreadable={"vdb": "no permission"}, missing=missing)
+    found = create_blockers(facts, "after", memory=False)
+    assert seen(found) == [(PreflightFailed, word, "vdb")]
+
+
+def test_create_blockers_image_of_other_format_than_declared_wrong_format() -> None:
+    facts = facts_of(images={"vda": IMAGE}, unreadable={"vdb": "no qcow2"}, misdeclared={"vdb"})
+    assert seen(create_blockers(facts, "after", memory=False)) == [
+        (Unsupported, "wrong-format", "vdb")
+    ]
+
+
+def test_create_blockers_managed_save_allowed_only_where_it_is_about_to_go() -> None:
+    facts = facts_of(replace(OFF, managed_save=True))
+    found = create_blockers(facts, "after", memory=False)
+    assert seen(found) == [(Unsupported, "managed-save", "")]
+    assert create_blockers(facts, "after", memory=False, over_saved_state=True) == []
+
+
+# --- room
+
+MIB = 1 << 20
+RAM = replace(ON, memory=512 * MIB)
+
+
+def _room(free: int, *, total: int = 10**12, inodes: int = 1000) -> Space:
+    return Space(free * MIB, total, inodes)
+
+
+def test_create_blockers_ram_needs_room_beside_the_first_disk() -> None:
+    """512 MiB of RAM, a twentieth more for the devices, and 4 MiB for each disk's tables."""
+    apart = {"vda": _room(541), "vdb": _room(4, total=5)}
+    assert [b.reason for b in create_blockers(facts_of(RAM, space=apart), "a", memory=True)] == [
+        "no-space"
+    ]
+    apart["vda"] = _room(542)
+    assert create_blockers(facts_of(RAM, space=apart), "a", memory=True) == []
+
+
+def test_create_blockers_disks_on_one_file_system_are_counted_together() -> None:
+    both = {"vda": _room(7), "vdb": _room(7)}
+    (found,) = create_blockers(facts_of(ON, space=both), "a", memory=False)
+    assert (found.error, found.reason, found.need, found.have) == (
+        NoSpace,
+        "no-space",
+        8 * MIB,
+        7 * MIB,
+    )
+    both = {"vda": _room(8), "vdb": _room(8)}
+    assert create_blockers(facts_of(ON, space=both), "a", memory=False) == []
+
+
+@pytest.mark.parametrize("metadata", [_room(0), _room(100, inodes=0)], ids=["bytes", "inodes"])
+def test_create_blockers_libvirts_folder_full_no_space(metadata: Space) -> None:
+    """It writes its record last: the images would hold a snapshot that it doesn't know."""
+    found = create_blockers(facts_of(metadata=metadata), "a", memory=False)
+    assert seen(found) == [(NoSpace, "no-space", "libvirt")]
+
+
+def test_plan_no_room_for_ram_left_out_and_said() -> None:
+    """memory=auto takes the disks only; memory=yes is refused."""
+    facts = facts_of(RAM, space={"vda": _room(100), "vdb": _room(100)})
+    made = plan(facts, Wish(), [], "", monitor=True)
+    assert (made.memory, made.blockers) == (False, ())
+    assert [w.reason for w in made.warnings] == ["memory-left-out"]
+    refused = plan(facts, Wish(memory="yes"), [], "", monitor=True)
+    assert [b.reason for b in refused.blockers] == ["no-space"]
