@@ -169,7 +169,8 @@ async def judge(ctx: Context, job: Job) -> Outcome:
             f"its current snapshot is {info.current or 'none'!r}; look at the VM before using it",
             item=intent["name"],
         )
-    await _verify_disks(ctx, info, intent)
+    if ctx.hypervisor.has_images:
+        await _verify_disks(ctx, info, intent)
     if info.state.value != intent["wanted"]:
         raise Partial(
             f"VM {info.name} is reverted to {intent['name']!r}, but {info.state} instead of "
