@@ -38,6 +38,7 @@ from .wire.transport import Transport
 
 log = logging.getLogger(__name__)
 STOP_SECONDS = 20.0
+THAW_SECONDS = 3.0
 OBJECTS = (Manager, DomainObject, SnapshotObject, PolicyObject, JobObject)
 
 
@@ -117,8 +118,10 @@ async def _rooms(place: Place, settings: Settings, store: Store, standing: list[
     engine = Engine(policies, operations, inventory, store, pruner, guard, host=host)
     health = Health(inventory, policies, engine, pruner, jobs)
     health.standing = standing
+    health.frozen = operations.frozen_guests.listed
     for row in await store.half_made():
         health.note(row)
+    await operations.frozen_guests.load()
     await engine.load()
     await policies.load()
     await store.trim(int(time.time()))
@@ -161,6 +164,7 @@ async def _serve(
     finally:
         notifier.stopping()
         await rooms.jobs.stop(STOP_SECONDS)  # still connected: what ends now is verified now
+        await rooms.operations.frozen_guests.stop(THAW_SECONDS)
         if libvirt:
             await _cancel(libvirt)
         await router.close()

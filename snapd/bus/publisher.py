@@ -70,6 +70,7 @@ class Publisher:
         rooms.inventory.on_change(self._on_change)
         rooms.inventory.on_status(self._on_status)
         rooms.hypervisor.on_event(self._on_event)
+        rooms.operations.frozen_guests.on_change(self._review)
         rooms.policies.on_change(self._on_policy)
         rooms.engine.on_run(self._on_run)
         rooms.jobs.listen(

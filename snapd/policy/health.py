@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from ..inventory import Inventory
 from ..model import DomainInfo, JobState, Policy, Problem, Verb
-from ..operations import Job, Jobs
+from ..operations import FrozenGuest, Job, Jobs
 from ..settings import matches
 from ..store import JobRow, SlotRow
 from .engine import Engine
 from .policies import Policies
 from .prune import Pruner
 
+FROZEN_SECONDS = 30
 _WORST = ("critical", "warning")
 
 
@@ -32,7 +34,8 @@ class PolicyHealth:
 
 
 class Health:
-    """Problems and their `since`. standing: what the start of the daemon found wrong."""
+    """Problems and their `since`. standing: what the start of the daemon found wrong; frozen: lists
+    the guests that are not known to be thawed."""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Health:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.standing: list[Problem] = []
+        self.frozen: Callable[[], Sequence[FrozenGuest]] = list
         self._inventory, self._policies, self._engine = inventory, policies, engine
         self._pruner, self._jobs, self._clock = pruner, jobs, clock
         self._since: dict[str, int] = {}
@@ -109,6 +113,7 @@ class Health:
         if self._inventory.connected and not self._inventory.loading:
             yield from self._of_coverage()
             yield from self._of_domains()
+        yield from still_frozen(self.frozen(), self._clock())
         yield from self._of_runs()
         yield from self._unsettled.values()
 
@@ -198,6 +203,26 @@ def _excludes(policy: Policy, info: DomainInfo) -> bool:
     """Whether a policy names a domain as one that it leaves out."""
     named = replace(policy, domains=policy.exclude, exclude=())
     return bool(policy.exclude) and matches(named, info.name, info.uuid)
+
+
+def still_frozen(guests: Sequence[FrozenGuest], now: float) -> Iterator[Problem]:
+    """Guests that nobody has got thawed for long. now: seconds UTC."""
+    for guest in guests:
+        if now - guest.since <= FROZEN_SECONDS:
+            continue
+        since = f"{datetime.fromtimestamp(guest.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        how = "was to be frozen and may be" if guest.late else "is frozen"
+        yield Problem(
+            id=_id("frozen", guest.domain),
+            problem="frozen",
+            message=f"VM {guest.name} {how}, since {since}: its guest agent does not answer "
+            "that it is thawed, which is asked again and again; meanwhile what writes in it hangs",
+            severity="critical",
+            domain=guest.domain,
+            domain_name=guest.name,
+            since=guest.since,
+            ways=("restart-agent", "reset"),
+        )
 
 
 def problem(
