@@ -28,8 +28,18 @@ from .errors import InvalidArgument
 from .hypervisor.libvirt_driver import LibvirtHypervisor
 from .inventory import Inventory
 from .model import Problem
-from .operations import Catalog, Jobs, Operations
-from .policy import ClockGuard, Engine, Health, Policies, Pruner, SafetyKeeper, machine_id, problem
+from .operations import Catalog, Jobs, Operations, Ownership
+from .policy import (
+    ClockGuard,
+    Engine,
+    Health,
+    Holds,
+    Policies,
+    Pruner,
+    SafetyKeeper,
+    machine_id,
+    problem,
+)
 from .service import Notifier
 from .settings import Settings, load_daemon
 from .store import Store, StoreBroken, asides, set_aside
@@ -104,24 +114,27 @@ async def _rooms(place: Place, settings: Settings, store: Store, standing: list[
     hypervisor = LibvirtHypervisor(uri, monitor=settings.monitor)
     jobs = Jobs(store, settings.parallel)
     inventory = Inventory(hypervisor, jobs.holds)
-    jobs.listen(ended=lambda job: inventory.let_go(job.row.domain))
+    jobs.listen(ended=lambda job: inventory.let_go(job.row.domain), freed=inventory.let_go)
     operations = Operations(hypervisor, inventory, store, jobs)
     catalog = Catalog(inventory, store, jobs)
+    holds = Holds(store)
+    operations.pause = lambda vm, why, uid: holds.hold("", vm, reason=why, owner=uid)
     policies = Policies(place.config / "policies.d", place.state / "policies.d")
     guard = ClockGuard(last=int(await store.fact("clock") or 0))
     pruner = Pruner(
-        operations, inventory, catalog, lambda: policies.in_force, settings, guard, time.time
+        operations, inventory, catalog, lambda: policies.in_force, settings, guard, holds=holds.of
     )
     SafetyKeeper(jobs, inventory, pruner)
     pruner.blocked = standing[0].message if standing else ""
     host = await asyncio.to_thread(machine_id)
-    engine = Engine(policies, operations, inventory, store, pruner, guard, host=host)
-    health = Health(inventory, policies, engine, pruner, jobs)
+    engine = Engine(policies, operations, inventory, store, pruner, guard, holds, host=host)
+    health = Health(inventory, policies, engine, pruner, jobs, holds)
     health.standing = standing
     health.frozen = operations.frozen_guests.listed
     for row in await store.half_made():
         health.note(row)
     await operations.frozen_guests.load()
+    await holds.load()
     await engine.load()
     await policies.load()
     await store.trim(int(time.time()))
@@ -132,8 +145,10 @@ async def _rooms(place: Place, settings: Settings, store: Store, standing: list[
         jobs=jobs,
         operations=operations,
         catalog=catalog,
+        ownership=Ownership(store, catalog),
         policies=policies,
         engine=engine,
+        holds=holds,
         pruner=pruner,
         health=health,
         settings=settings,

@@ -181,7 +181,8 @@ class SnapshotInfo:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What only our store knows of a snapshot that we made."""
+    """What only our store knows of a snapshot: that we made it and what was got, or, of origin
+    foreign, that somebody has pinned it, which makes it no more ours than it was."""
 
     key: SnapshotKey
     origin: Origin
@@ -191,6 +192,11 @@ class Record:
     pause_ms: int = -1
     pin_reason: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def owned(self) -> bool:
+        """Whether it says that we made the snapshot, or that an admin has given it to us."""
+        return self.origin is not Origin.FOREIGN
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +274,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot as we show it: libvirt's entry beside our record, None = foreign."""
+    """A snapshot as we show it: libvirt's entry beside our record. Without a record it is foreign,
+    and so it is with one of origin foreign, which only holds a pin."""
 
     domain: str
     domain_name: str
@@ -285,6 +292,11 @@ class Snapshot:
         return self.record.origin if self.record else Origin.FOREIGN
 
     @property
+    def owned(self) -> bool:
+        """Whether it is ours, by our record."""
+        return self.record is not None and self.record.owned
+
+    @property
     def policies(self) -> tuple[str, ...]:
         return self.record.policies if self.record else ()
 
@@ -296,14 +308,19 @@ class Snapshot:
     def state(self) -> State:
         """What the domain did when it was taken: our record knows better than libvirt's entry,
         which says shutoff for a running VM's snapshot without RAM (LIBVIRT.md 9.1)."""
-        if self.record and self.record.state is not State.UNKNOWN:
+        if self.record and self.record.owned and self.record.state is not State.UNKNOWN:
             return self.record.state
         return self.info.state
 
     @property
     def consistency(self) -> Consistency:
-        if self.record:
+        if self.record and self.record.owned:
             return self.record.consistency
-        if self.info.memory:
-            return Consistency.MEMORY
-        return Consistency.CRASH if self.info.state.active else Consistency.OFFLINE
+        return told_consistency(self.info)
+
+
+def told_consistency(info: SnapshotInfo) -> Consistency:
+    """What was got, as far as libvirt tells of a snapshot that somebody else made."""
+    if info.memory:
+        return Consistency.MEMORY
+    return Consistency.CRASH if info.state.active else Consistency.OFFLINE

@@ -145,20 +145,26 @@ class Client:
         path: str,
         interface: str,
         member: str,
-        *strings: str,
+        *values: str | int | list[str],
         opts: Mapping[str, Any] = {},
         timeout: float = 60,
     ) -> Any:
-        """Call a method whose arguments are strings and options; its out argument(s), unwrapped."""
-        sig, name = "s" * len(strings) + "a{sv}", f"{INTERFACE}.{interface}"
-        body = (*strings, options(opts))
+        """Call a method whose arguments are strings, numbers (x), lists of strings, and options;
+        its out argument(s), unwrapped."""
+        kinds: dict[type, str] = {str: "s", int: "x", list: "as"}
+        sig = "".join(kinds[type(value)] for value in values) + "a{sv}"
+        name, body = f"{INTERFACE}.{interface}", (*values, options(opts))
         work = self.bus.call(paths.NAME, path, name, member, sig, *body, timeout=timeout)
         answer = unwrap(self.run(work, timeout + 10))
         return answer[0] if len(answer) == 1 else answer
 
-    def call(self, member: str, *strings: str, **opts: Any) -> Any:
+    def call(self, member: str, *values: str | int | list[str], **opts: Any) -> Any:
         """Call a method of the Manager."""
-        return self.ask(paths.ROOT, "Manager", member, *strings, opts=opts)
+        return self.ask(paths.ROOT, "Manager", member, *values, opts=opts)
+
+    def act(self, domain: str, name: str, member: str, *values: str) -> Any:
+        """Call a method of a snapshot."""
+        return self.ask(self.call("GetSnapshot", domain, name), "Snapshot", member, *values)
 
     def rows(self, member: str, *strings: str, **opts: Any) -> list[Row]:
         """The rows of one of its lists."""

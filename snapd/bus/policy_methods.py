@@ -103,8 +103,8 @@ class PolicyMethods:
         elif policy and not matches(self._rooms.policies.get(policy), info.name, info.uuid):
             raise InvalidArgument(f"policy {policy} does not match VM {info.name}")
         now = options["at"] or self._rooms.clock()
-        snapshots = self._rooms.catalog.of(picture)
-        decisions = plan(snapshots, in_force, self._rooms.settings, now)
+        snapshots, held = self._rooms.catalog.of(picture), self._rooms.holds.of(info.uuid)
+        decisions = plan(snapshots, in_force, self._rooms.settings, now, held)
         shown = [d for d in decisions if not policy or policy in d.candidate.labels]
         rows: list[Row] = [
             {

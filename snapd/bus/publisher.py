@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..hypervisor import DomainEvent, EventKind
 from ..inventory import Change, DomainPicture
 from ..model import DomainInfo, JobState, Policy, Problem, Snapshot, SnapshotKey, Status, Verb
 from ..operations import Job
-from ..store import HistoryRow, RunRow
+from ..store import REMOVED_OUTSIDE, HistoryRow, RunRow
 from ..wire import paths
 from .house import House
 from .objects import DomainObject, SnapshotObject
@@ -73,11 +73,14 @@ class Publisher:
         rooms.operations.frozen_guests.on_change(self._review)
         rooms.policies.on_change(self._on_policy)
         rooms.engine.on_run(self._on_run)
+        rooms.holds.on_change(self._on_holds)
+        rooms.ownership.on_change(self._on_owned)
         rooms.jobs.listen(
             added=lambda job: signals.added(house.job_of(job)),
             changed=lambda job, names: signals.changed(house.job_of(job), *names),
             ended=self._on_job_ended,
             removed=lambda job: signals.removed(house.job_of(job)),
+            freed=self._publish,
         )
 
     # --- domains and snapshots
@@ -138,6 +141,16 @@ class Publisher:
         elif before != now:
             self._signals.changed(obj, *SNAPSHOT_NAMES)
 
+    def _on_owned(self, key: SnapshotKey) -> None:
+        """A record of ours has changed: that waits for no job that is at work on the domain."""
+        shown = self._shown.get(key.domain)
+        picture = self._rooms.inventory.domains.get(key.domain)
+        before = shown.snapshots.get((key.name, key.created)) if shown else None
+        if shown and picture and before:
+            now = replace(before, record=self._rooms.store.record(key))
+            shown.snapshots[key.name, key.created] = now
+            self._snapshot_here(picture, before, now)
+
     def _snapshot_gone(self, gone: Snapshot, since: int) -> None:
         picture = DomainPicture(DomainInfo(gone.domain, gone.domain_name, gone.state))
         self._signals.removed(SnapshotObject(self._rooms, picture, gone))
@@ -163,7 +176,7 @@ class Publisher:
             domain_name=domain_name,
             snapshot=key.name,
             created=key.created,
-            reason="removed outside of virtsnapd",
+            reason=REMOVED_OUTSIDE,
             result="done",
         )
         await self._rooms.store.add_history(row)
@@ -249,6 +262,12 @@ class Publisher:
             self._signals.changed(policy, *names, "Health")
         if domain := self._house.domain(run.domain):
             self._signals.changed(domain, "LastSuccess", "LastErrorName", "LastErrorMessage")
+        self._review()
+
+    def _on_holds(self) -> None:
+        for name in self._rooms.policies.in_force:
+            if policy := self._house.policy(name):
+                self._signals.changed(policy, "Holds")
         self._review()
 
     def _on_status(self) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..hypervisor import Hypervisor
 from ..inventory import Inventory
-from ..operations import Catalog, Jobs, Operations
-from ..policy import Engine, Health, Policies, Pruner
+from ..operations import Catalog, Jobs, Operations, Ownership
+from ..policy import Engine, Health, Holds, Policies, Pruner
 from ..settings import Settings
 from ..store import Store
 
@@ -25,8 +25,10 @@ class Rooms:
     jobs: Jobs
     operations: Operations
     catalog: Catalog
+    ownership: Ownership
     policies: Policies
     engine: Engine
+    holds: Holds
     pruner: Pruner
     health: Health
     settings: Settings

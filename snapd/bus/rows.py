@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..model import Problem
-from ..store import HistoryRow, RunRow
+from ..store import HistoryRow, HoldRow, RunRow
 from ..wire import paths
 from .listing import Row
 
@@ -53,6 +53,10 @@ def history_row(row: HistoryRow) -> Row:
         "Result": row.result,
         "Job": _job(row.job),
     }
+
+
+def hold_row(row: HoldRow) -> Row:
+    return {"DomainUUID": row.domain, "Reason": row.reason, "Until": row.until}
 
 
 def _job(number: int) -> str:

@@ -9,7 +9,7 @@ What is foreign, pinned, not in order, from the future or of unknown age is kept
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import floor
@@ -69,7 +69,7 @@ def candidate(snapshot: Snapshot) -> Candidate:
     return Candidate(
         id=snapshot.info.name,
         created=snapshot.info.created,
-        owned=snapshot.record is not None,
+        owned=snapshot.owned,
         pinned=snapshot.pinned,
         state=snapshot.status.value,
         time_known=snapshot.info.time_known,
@@ -208,32 +208,43 @@ def _apply_caps(counted: list[_Verdict], rules: Rules, now: float) -> None:
 
 
 def plan_labels(
-    candidates: Iterable[Candidate], policies: Mapping[str, Rules], now: float
+    candidates: Iterable[Candidate],
+    policies: Mapping[str, Rules],
+    now: float,
+    held: Collection[str] = (),
 ) -> list[Decision]:
     """The plan of a domain under several policies, newest first; reasons are `POLICY: reason`.
 
     Each policy plans over the snapshots that carry its label; one that carries several goes only
     when each of them lets it go. A label that is not in `policies` never lets go, and a snapshot
     without label (made by hand, safety, trial) is kept. So the newest good one of the domain and
-    of each label stays.
+    of each label stays. held: policies that are to let go of nothing for now.
     """
     ordered = _newest_first(candidates)
     verdicts: list[list[tuple[str, Decision]]] = [[] for _ in ordered]
     for label, rules in sorted(policies.items()):
+        if label in held:
+            continue
         members = [n for n, c in enumerate(ordered) if label in c.labels]
         decisions = _plan([ordered[n] for n in members], rules, now)
         for n, decision in zip(members, decisions, strict=True):
             verdicts[n].append((label, decision))
-    return [_joined(c, found, now) for c, found in zip(ordered, verdicts, strict=True)]
+    return [_joined(c, found, now, held) for c, found in zip(ordered, verdicts, strict=True)]
 
 
-def _joined(c: Candidate, verdicts: list[tuple[str, Decision]], now: float) -> Decision:
+def _joined(
+    c: Candidate, verdicts: list[tuple[str, Decision]], now: float, held: Collection[str]
+) -> Decision:
     if why := _exempt(c, now):
         return Decision(c, True, (why,))
     if not c.labels:
         return Decision(c, True, ("no-policy",))
     known = {label for label, _ in verdicts}
-    orphaned = tuple(f"{label}: no-policy" for label in c.labels if label not in known)
+    orphaned = tuple(
+        f"{label}: {'held' if label in held else 'no-policy'}"
+        for label in c.labels
+        if label not in known
+    )
     keepers = tuple(f"{label}: {r}" for label, d in verdicts if d.keep for r in d.reasons)
     if keepers or orphaned:
         return Decision(c, True, keepers + orphaned)

@@ -1,7 +1,7 @@
 """Slots -> operations: what runs the plans, and is boring.
 
-When something is due is planning/schedule.py's to say; here the last slot of each policy and
-domain is kept in the store, written before a run (so a crash never doubles it) and after.
+When something is due is planning/schedule.py's to say, and slots.py keeps the last slot of each
+policy and domain; it is settled before a run (so a crash never doubles it) and after.
 """
 
 from __future__ import annotations
@@ -11,29 +11,22 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ..errors import SnapdError
 from ..inventory import DomainPicture, Inventory
 from ..model import JobState, Origin, Policy, Verb
 from ..operations import DAEMON, Asker, Job, Operations, Outcome, Request, Wish
-from ..planning.schedule import Cron, Due, clamp, due, next_fire, parse, spread
+from ..planning.schedule import Due
 from ..settings import matches
 from ..store import RunRow, SlotRow, Store
+from .holds import Holds, told
 from .policies import Policies
-from .prune import ClockGuard, Pruner, victims, zone_of
+from .prune import ClockGuard, Pruner, victims
+from .slots import Slots
 
 log = logging.getLogger(__name__)
 SLICE_SECONDS = 30.0
 RUN_MAX_WAIT = 3600.0
-
-
-def machine_id() -> str:
-    """The host's id, for a spread that is the same every day; "" where there is none."""
-    try:
-        return Path("/etc/machine-id").read_text().strip()
-    except OSError:
-        return ""
 
 
 class Engine:
@@ -47,19 +40,22 @@ class Engine:
         store: Store,
         pruner: Pruner,
         guard: ClockGuard,
+        holds: Holds,
         clock: Callable[[], float] = time.time,
         host: str = "",
     ) -> None:
-        self.slots: dict[tuple[str, str], SlotRow] = {}
+        self._slots = Slots(store, host)
+        self.slots = self._slots.rows
         self._policies, self._operations, self._inventory = policies, operations, inventory
         self._store, self._pruner, self._guard = store, pruner, guard
-        self._clock, self._host = clock, host
+        self._holds, self._clock = holds, clock
         self._wake = asyncio.Event()
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._next: dict[tuple[str, int], int] = {}
+        self._waiting: dict[int, tuple[Job, str, tuple[str, ...]]] = {}
         self._on_run: list[Callable[[RunRow], None]] = []
         policies.on_change(lambda *_: self._wake.set())
+        holds.on_change(self._on_holds)
         inventory.on_status(self._wake.set)
         inventory.on_change(lambda _change: self._wake.set())
 
@@ -78,24 +74,12 @@ class Engine:
 
     def next_run(self, policy: Policy, uuid: str = "") -> int:
         """When the policy's next slot is, for one domain or for any; 0 = never."""
-        if not policy.schedule:
-            return 0
         uuids = [uuid] if uuid else [p.info.uuid for p in self.domains_of(policy)]
-        now = int(self._clock())
-        slots = [self.slots.get((policy.name, u)) for u in uuids]
-        return min((self._next_fire(policy, s.last_slot if s else now) for s in slots), default=0)
-
-    def _next_fire(self, policy: Policy, last_slot: int) -> int:
-        key = (policy.revision, last_slot)
-        if key not in self._next:
-            if len(self._next) > 10_000:
-                self._next.clear()
-            self._next[key] = next_fire(parse(policy.schedule), last_slot, zone_of(policy))
-        return self._next[key]
+        return self._slots.next_run(policy, uuids, int(self._clock()))
 
     async def load(self) -> None:
         """Take up the slots that an earlier daemon settled."""
-        self.slots = {(row.policy, row.domain): row for row in await self._store.slots()}
+        await self._slots.load()
 
     async def run(self) -> None:
         """Look, run what is due, sleep at most 30 s of wall time; for ever."""
@@ -112,14 +96,17 @@ class Engine:
                 continue
 
     def _pause(self) -> float:
-        """Seconds until the next slot, in slices, since no sleep notices a clock step."""
+        """Seconds until the next slot or the end of a hold, in slices, since no sleep notices a
+        clock step."""
         fires = [self.next_run(p) for p in self._policies.in_force.values()]
+        fires.append(self._holds.next_end())
         now = self._clock()
         ahead = [fire - now for fire in fires if fire > now]
         return max(0.05, min([SLICE_SECONDS, *ahead]))
 
     async def _tick(self) -> None:
         self._guard.watch()
+        await self._holds.expire()
         if not self._inventory.connected or self._inventory.loading:
             return  # what is missed meanwhile is caught up
         now = int(self._clock())
@@ -128,38 +115,10 @@ class Engine:
             if not policy.schedule:
                 continue
             for picture in self.domains_of(policy):
-                if found := await self._due(policy, picture.info.uuid, now):
+                if found := await self._slots.due(policy, picture.info.uuid, now):
                     owed.setdefault(picture.info.uuid, []).append((policy, found))
         for uuid, several in owed.items():
             await self._begin(self._inventory.domains[uuid], several, now)
-
-    async def _due(self, policy: Policy, uuid: str, now: int) -> Due | None:
-        key = (policy.name, uuid)
-        slot = self.slots.get(key)
-        if slot is None:  # new: it owes nothing for the past
-            await self._settle_slot(SlotRow(policy.name, uuid, now))
-            return None
-        if clamp(slot.last_slot, now) != slot.last_slot:
-            log.warning("policy %s: its last slot lay in the future; it goes on from now", key[0])
-            await self._settle_slot(replace(slot, last_slot=now))
-            return None
-        if self._next_fire(policy, slot.last_slot) > now:
-            return None
-        cron: Cron = parse(policy.schedule)
-        found = due(
-            cron,
-            slot.last_slot,
-            now,
-            zone_of(policy),
-            catch_up=policy.catch_up,
-            max_lateness=policy.max_lateness,
-        )
-        late = spread(self._host, uuid, policy.name, policy.randomized_delay)
-        return found if found and now >= found.slot + late else None
-
-    async def _settle_slot(self, slot: SlotRow) -> None:
-        self.slots[slot.policy, slot.domain] = slot
-        await self._store.write_slot(slot)
 
     # --- running
 
@@ -170,12 +129,15 @@ class Engine:
         uuid, made = picture.info.uuid, []
         for policy, found in several:
             slot = self.slots[policy.name, uuid]
-            await self._settle_slot(replace(slot, last_slot=found.slot))
+            await self._slots.settle(replace(slot, last_slot=found.slot))
             busy = self._running.get((policy.name, uuid))
             if not found.run:
-                await self._skipped(policy, picture, found, now, "missed, and too late by now")
+                await self._skipped(policy, picture, found.slot, now, "missed, and too late by now")
+            elif hold := self._holds.covering(policy.name, uuid):
+                await self._skipped(policy, picture, found.slot, now, told(hold))
             elif busy and not busy.done():
-                await self._skipped(policy, picture, found, now, "the last run is still at work")
+                why = "the last run is still at work"
+                await self._skipped(policy, picture, found.slot, now, why)
             else:
                 made.append((policy, found))
         if not made:
@@ -188,10 +150,10 @@ class Engine:
         task.add_done_callback(self._tasks.discard)
 
     async def _skipped(
-        self, policy: Policy, picture: DomainPicture, found: Due, now: int, why: str
+        self, policy: Policy, picture: DomainPicture, slot: int, now: int, why: str
     ) -> None:
         log.warning("policy %s on VM %s: slot skipped: %s", policy.name, picture.info.name, why)
-        await self._add_run(policy, picture, found.slot, now, "skipped", why, None)
+        await self._add_run(policy, picture, slot, now, "skipped", why, None)
 
     async def _scheduled(
         self, picture: DomainPicture, several: list[tuple[Policy, Due]], now: int
@@ -206,11 +168,15 @@ class Engine:
             job = await self._operations.create(
                 picture.info, wish, Asker(max_wait=self._patience(policy, found.slot))
             )
-            await job.ended.wait()
+            await self._ended(job, picture.info.uuid, names)
         except SnapdError as e:
             log.error("policy %s on VM %s: %s", policy.name, picture.info.name, e.message)
             for p, f in several:
                 await self._settled(p, picture, f.slot, now, None, e)
+            return
+        held = [(p, f) for p, f in several if self._holds.covering(p.name, picture.info.uuid)]
+        if held and job.row.state is JobState.CANCELLED:
+            await self._let_out(picture, several, held, now)
             return
         for p, f in several:
             if f.missed:
@@ -223,9 +189,41 @@ class Engine:
             except SnapdError as e:
                 log.error("VM %s is not pruned: %s", picture.info.name, e.message)
 
+    async def _let_out(
+        self,
+        picture: DomainPicture,
+        several: list[tuple[Policy, Due]],
+        held: list[tuple[Policy, Due]],
+        now: int,
+    ) -> None:
+        """Skip what was held while it stood in the queue, and have the rest run all the same."""
+        for p, f in held:
+            if hold := self._holds.covering(p.name, picture.info.uuid):
+                await self._skipped(p, picture, f.slot, now, told(hold))
+        if rest := [pair for pair in several if pair not in held]:
+            await self._scheduled(picture, rest, now)
+
+    async def _ended(self, job: Job, uuid: str, policies: tuple[str, ...]) -> None:
+        """Wait for a run's end; a hold that comes before its turn takes it out of the queue."""
+        self._waiting[job.id] = (job, uuid, policies)
+        try:
+            self._drop_held()
+            await job.ended.wait()
+        finally:
+            self._waiting.pop(job.id, None)
+
+    def _on_holds(self) -> None:
+        self._drop_held()
+        self._wake.set()
+
+    def _drop_held(self) -> None:
+        for job, uuid, policies in list(self._waiting.values()):
+            if job.cancellable and any(self._holds.covering(p, uuid) for p in policies):
+                self._operations.jobs.cancel(job)
+
     def _patience(self, policy: Policy, slot: int) -> float:
         """How long a run may wait for its VM: until the next slot."""
-        return float(min(RUN_MAX_WAIT, max(30, self._next_fire(policy, slot) - slot)))
+        return float(min(RUN_MAX_WAIT, max(30, self._slots.next_fire(policy, slot) - slot)))
 
     async def _settled(
         self,
@@ -354,13 +352,20 @@ class Engine:
         started = int(self._clock())
         row: dict[str, object] = {"DomainUUID": picture.info.uuid, "Job": 0, "Snapshot": ""}
         wish = _wish([policy], 0, f"policy {policy.name}, run by hand")
+        if hold := self._holds.covering(policy.name, picture.info.uuid):
+            await self._skipped(policy, picture, started, started, told(hold))
+            return {**row, "Outcome": "skipped", "Reason": told(hold)}
         try:
             asker = Asker(run.row.owner, max_wait)
             job = await self._operations.create(picture.info, wish, asker, run.id)
         except SnapdError as e:
             await self._settled(policy, picture, started, started, None, e)
             return {**row, "Outcome": "failed", "Reason": e.message}
-        await job.ended.wait()
+        await self._ended(job, picture.info.uuid, (policy.name,))
+        hold = self._holds.covering(policy.name, picture.info.uuid)
+        if hold and job.row.state is JobState.CANCELLED:
+            await self._skipped(policy, picture, started, started, told(hold))
+            return {**row, "Outcome": "skipped", "Reason": told(hold)}
         await self._settled(policy, picture, started, started, job)
         row |= {"Job": job.id, "Snapshot": job.row.snapshot}
         if job.row.state is not JobState.DONE:

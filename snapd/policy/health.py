@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ..inventory import Inventory
-from ..model import DomainInfo, JobState, Policy, Problem, Verb
-from ..operations import FrozenGuest, Job, Jobs
+from ..model import DomainInfo, JobState, Policy, Problem, SnapshotInfo, Verb
+from ..operations import FrozenGuest, Job, Jobs, redefined
 from ..settings import matches
 from ..store import JobRow, SlotRow
 from .engine import Engine
+from .holds import Holds, told
 from .policies import Policies
 from .prune import Pruner
 
@@ -44,12 +45,14 @@ class Health:
         engine: Engine,
         pruner: Pruner,
         jobs: Jobs,
+        holds: Holds,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.standing: list[Problem] = []
         self.frozen: Callable[[], Sequence[FrozenGuest]] = list
         self._inventory, self._policies, self._engine = inventory, policies, engine
         self._pruner, self._jobs, self._clock = pruner, jobs, clock
+        self._holds = holds
         self._since: dict[str, int] = {}
         self._unsettled: dict[str, Problem] = {}
         jobs.listen(ended=self._on_job_ended)
@@ -115,6 +118,7 @@ class Health:
             yield from self._of_domains()
         yield from still_frozen(self.frozen(), self._clock())
         yield from self._of_runs()
+        yield from self._of_holds()
         yield from self._unsettled.values()
 
     def _of_connection(self) -> Iterator[Problem]:
@@ -160,6 +164,7 @@ class Health:
             if picture.error:
                 what = f"VM {picture.info.name} does not answer: {picture.error.message}"
                 yield problem("unread", what, domain=picture.info)
+            yield from disk_problems(picture.info, list(picture.snapshots.values()))
         for uuid, plan in self._pruner.held.items():
             if held := self._inventory.domains.get(uuid):
                 what = (
@@ -174,6 +179,22 @@ class Health:
             if row.error_name and picture and name in self._policies.in_force:
                 what = f"policy {name} failed on VM {picture.info.name}: {row.error_message}"
                 yield problem("run-failed", what, "critical", policy=name, domain=picture.info)
+
+    def _of_holds(self) -> Iterator[Problem]:
+        for row in self._holds.in_force():
+            picture = self._inventory.domains.get(row.domain)
+            if row.domain and picture is None:
+                continue
+            of = f"policy {row.policy}" if row.policy else "every policy"
+            on = f"VM {picture.info.name}" if picture else "all VMs"
+            found = problem(
+                "held",
+                f"{of} is kept from {on}, nothing is made and nothing pruned there: {told(row)}",
+                policy=row.policy,
+                domain=picture.info if picture else None,
+                ways=("unhold",),
+            )
+            yield replace(found, since=row.since)
 
     def _on_job_ended(self, job: Job) -> None:
         self.note(job.row)
@@ -197,6 +218,19 @@ class Health:
                 domain_name=row.domain_name,
                 ways=tuple(row.detail.get("ways", ())),
             )
+
+
+def disk_problems(info: DomainInfo, snapshots: Sequence[SnapshotInfo]) -> Iterator[Problem]:
+    """A domain whose disks must not be written on, or could not be."""
+    for found in redefined(info, snapshots):
+        what = f"VM {info.name}: {found.message}; define it on its overlay again"
+        yield problem("redefined", what, "critical", domain=info, ways=found.ways)
+    if info.io_error:
+        what = (
+            f"VM {info.name} is paused since a disk of it could not be written (a full file "
+            "system?); make room, then resume it"
+        )
+        yield problem("io-error", what, "critical", domain=info, ways=("make-room", "resume"))
 
 
 def _excludes(policy: Policy, info: DomainInfo) -> bool:

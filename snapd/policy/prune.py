@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 from ..errors import Changed, NoSuchSnapshot, Protected, SnapdError
@@ -33,20 +33,31 @@ DISTRUST_SECONDS = 3600.0
 
 
 def plan(
-    snapshots: Sequence[Snapshot], policies: dict[str, Policy], settings: Settings, now: float
+    snapshots: Sequence[Snapshot],
+    policies: dict[str, Policy],
+    settings: Settings,
+    now: float,
+    held: Collection[str] = (),
 ) -> list[Decision]:
     """What retention would do to a domain, newest first: policies' snapshots by their rules, safety
-    snapshots by theirs, all others kept. Pure: the preview's and the executor's one plan."""
+    snapshots by theirs, all others kept. Pure: the preview's and the executor's one plan.
+
+    held: policies that are held on the domain; "" among them = all, safety snapshots as well.
+    """
+    stopped = {*policies, *held} if "" in held else held
     rules: dict[str, Rules] = {name: rules_of(p) for name, p in policies.items()}
     safety = [s for s in snapshots if s.origin is Origin.SAFETY]
     rest = [s for s in snapshots if s.origin is not Origin.SAFETY]
-    decisions = plan_labels([candidate(s) for s in rest], rules, now)
-    decisions += plan_safety(
+    decisions = plan_labels([candidate(s) for s in rest], rules, now, stopped)
+    of_safety = plan_safety(
         [candidate(s) for s in safety],
         now,
         last=settings.safety_last,
         max_age=settings.safety_max_age,
     )
+    if "" in held:
+        of_safety = [d if d.keep else replace(d, keep=True, reasons=("held",)) for d in of_safety]
+    decisions += of_safety
     return sorted(decisions, key=lambda d: (d.candidate.created, d.candidate.id), reverse=True)
 
 
@@ -99,7 +110,8 @@ class ClockGuard:
 
 class Pruner:
     """Carries plans out. held: the plans, by domain, that wait for a person to confirm them.
-    blocked: why nothing is pruned at all, "" = nothing is in the way.
+    blocked: why nothing is pruned at all, "" = nothing is in the way. holds(uuid): the policies
+    that are held on a domain, as plan() takes them.
     """
 
     def __init__(
@@ -110,22 +122,27 @@ class Pruner:
         policies: Callable[[], dict[str, Policy]],
         settings: Settings,
         guard: ClockGuard,
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.time,
+        holds: Callable[[str], Collection[str]] = lambda _uuid: (),
     ) -> None:
         self.held: dict[str, str] = {}
         self.blocked = ""
         self._operations, self._inventory, self._catalog = operations, inventory, catalog
         self._policies, self._settings = policies, settings
-        self._guard, self._clock = guard, clock
+        self._guard, self._clock, self._holds = guard, clock, holds
 
     def plan(self, picture: DomainPicture) -> list[Decision]:
         """The domain's plan as things stand."""
-        return plan(self._catalog.of(picture), self._policies(), self._settings, self._clock())
+        return self._planned(picture, self._policies())
 
     def plan_safety(self, picture: DomainPicture) -> list[Decision]:
         """The same for safety snapshots alone; what the VM was reverted to last is left."""
-        decisions = plan(self._catalog.of(picture), {}, self._settings, self._clock())
+        decisions = self._planned(picture, {})
         return [d for d in decisions if d.candidate.id != picture.info.current]
+
+    def _planned(self, picture: DomainPicture, policies: dict[str, Policy]) -> list[Decision]:
+        snapshots, held = self._catalog.of(picture), self._holds(picture.info.uuid)
+        return plan(snapshots, policies, self._settings, self._clock(), held)
 
     async def prune(self, job: Job, confirmed: str = "") -> Outcome:
         """The work of a prune job. confirmed: the plan that a person has looked at.
@@ -135,10 +152,16 @@ class Pruner:
         picture = await self._look(job)
         uuid, vm = job.row.domain, job.row.domain_name
         decisions = self.plan(picture)
+        if confirmed and {"", job.row.policy} & set(self._holds(uuid)):
+            raise Protected(
+                f"nothing is pruned on VM {vm}: policy {job.row.policy} is held there",
+                item=vm,
+                ways=("unhold",),
+            )
         if confirmed and confirmed != plan_id(decisions):
             raise Changed(f"the plan for VM {vm} is another one by now: look again", item=vm)
         going = victims(decisions)
-        owned = sum(s.record is not None for s in self._catalog.of(picture))
+        owned = sum(s.owned for s in self._catalog.of(picture))
         if needs_confirmation(len(going), owned) and not confirmed:
             self.held[uuid] = plan_id(decisions)
             raise Protected(

@@ -3,11 +3,14 @@
 `Store.open` is the way in. It holds only what libvirt cannot: see schema.py.
 """
 
-from .rows import HistoryRow, JobRow, RunRow, SlotRow
-from .store import Store, StoreBroken, StoreInUse, asides, set_aside
+from .aside import asides, set_aside
+from .rows import REMOVED_OUTSIDE, HistoryRow, HoldRow, JobRow, RunRow, SlotRow
+from .store import Store, StoreBroken, StoreInUse
 
 __all__ = [
+    "REMOVED_OUTSIDE",
     "HistoryRow",
+    "HoldRow",
     "JobRow",
     "RunRow",
     "SlotRow",

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from ..model import Consistency, JobState, Origin, Record, SnapshotKey, State, Verb, Warned
 
+REMOVED_OUTSIDE = "removed outside of virtsnapd"
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -66,6 +68,22 @@ class HistoryRow(_Row):
     result: str = ""
     job: int = 0
     not_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRow(_Row):
+    """No run and no prune of a policy on a domain, "" in either = all, until then (0 = until
+    somebody takes it back). owner: who has put it there."""
+
+    policy: str
+    domain: str
+    reason: str
+    since: int
+    until: int = 0
+    owner: int = -1
+
+    def covers(self, policy: str, domain: str) -> bool:
+        return self.policy in ("", policy) and self.domain in ("", domain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """The tables of the store, and nothing about what they mean to anybody.
 
 Everything that libvirt cannot remember: what we own, what was really got, pins, jobs with their
-intents, runs, last slots, history. Times are seconds UTC.
+intents, runs, last slots, history, holds. Times are seconds UTC.
 """
 
-VERSION = 1
+import sqlite3
 
-TABLES = """
+VERSION = 2
+
+_TABLES = """
 CREATE TABLE snapshots (
     domain TEXT NOT NULL, name TEXT NOT NULL, created INTEGER NOT NULL,
     origin TEXT NOT NULL, policies TEXT NOT NULL DEFAULT '[]',
@@ -56,3 +58,21 @@ CREATE INDEX history_time ON history (time);
 
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+
+_HOLDS = """
+CREATE TABLE holds (
+    policy TEXT NOT NULL, domain TEXT NOT NULL, reason TEXT NOT NULL, since INTEGER NOT NULL,
+    until INTEGER NOT NULL, owner INTEGER NOT NULL, PRIMARY KEY (policy, domain)
+) WITHOUT ROWID;
+"""
+
+# Version -> what makes it of the one before; of what was released nothing is ever edited.
+_STEPS = {1: _TABLES, 2: _HOLDS}
+
+
+def bring_up(db: sqlite3.Connection, version: int) -> None:
+    """Make the tables of this version from those of an older one, 0 = an empty file; all or
+    nothing. Raises sqlite3.DatabaseError."""
+    steps = "".join(_STEPS[step] for step in range(version + 1, VERSION + 1))
+    if steps:
+        db.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version={VERSION}; COMMIT")

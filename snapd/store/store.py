@@ -16,13 +16,12 @@ from typing import Any, TypeVar
 from ..errors import SnapdError
 from ..model import JobState, Record, SnapshotKey
 from . import schema
-from .rows import HistoryRow, JobRow, RunRow, SlotRow, read_record, record_columns
+from .rows import HistoryRow, HoldRow, JobRow, RunRow, SlotRow, read_record, record_columns
 
 T = TypeVar("T")
 HISTORY_SECONDS = 400 * 86400
 RUN_SECONDS = 400 * 86400
 REQUEST_SECONDS = 86400
-ASIDE = "set-aside"
 _HALF_MADE = (
     "json_extract(detail, '$.reason') IS 'half-made' AND "
     "(error_name LIKE '%.Partial' OR error_name LIKE '%.Inconsistent')"
@@ -43,7 +42,7 @@ class StoreBroken(SnapdError):
 
 
 class Store:
-    """Ownership, pins, jobs with intents, runs, slots, history.
+    """Ownership, pins, jobs with intents, runs, slots, holds, history.
 
     Records are mirrored in memory (`record`, `records_of`), which is sound since the folder is
     locked: nobody else writes. Every write is committed (WAL, synchronous=FULL) before its
@@ -99,10 +98,7 @@ class Store:
                 f"the store has schema {version}, this virtsnapd knows {schema.VERSION}: "
                 "it was written by a newer one"
             )
-        if version == 0:
-            self._db.executescript(
-                f"BEGIN; {schema.TABLES} PRAGMA user_version={schema.VERSION}; COMMIT"
-            )
+        schema.bring_up(self._db, version)
         for row in self._db.execute("SELECT * FROM snapshots"):
             self._mirror(read_record(row))
         for row in self._db.execute("SELECT * FROM jobs WHERE finished = 0"):
@@ -159,6 +155,44 @@ class Store:
 
         await self._run(work)
         self._mirror(record)
+
+    async def change_records(
+        self,
+        records: Iterable[Record] = (),
+        forget: Iterable[SnapshotKey] = (),
+        history: Iterable[HistoryRow] = (),
+    ) -> None:
+        """Add or replace records and forget others, with what history says of it, all or nothing.
+
+        It counts from the call on, before it is on disk: who looks meanwhile (a delete that asks
+        for a pin) must not act on what is about to be untrue.
+        """
+        added, gone, rows = tuple(records), tuple(forget), tuple(history)
+        keys = (*(r.key for r in added), *gone)
+        before = {key: self.record(key) for key in keys}
+        for record in added:
+            self._mirror(record)
+        for key in gone:
+            self._unmirror(key)
+
+        def work() -> None:
+            with self._transaction() as db:
+                for record in added:
+                    _put(db, "snapshots", record_columns(record), replace=True)
+                for key in gone:
+                    db.execute(_FORGET, (key.domain, key.name, key.created))
+                for row in rows:
+                    _put(db, "history", row.columns())
+
+        try:
+            await self._run(work)
+        except Exception:
+            for key, record_before in before.items():
+                if record_before:
+                    self._mirror(record_before)
+                else:
+                    self._unmirror(key)
+            raise
 
     async def forget_record(self, key: SnapshotKey) -> None:
         """Remove the record of a snapshot that is gone (history keeps its acts)."""
@@ -226,6 +260,32 @@ class Store:
         sql = f"SELECT * FROM jobs WHERE {where} ORDER BY id DESC LIMIT {limit}"
         rows = await self._run(lambda: self._db.execute(sql, tuple(values)).fetchall())
         return [JobRow.read(row) for row in reversed(rows)]
+
+    # --- holds
+
+    async def holds(self) -> list[HoldRow]:
+        rows = await self._run(lambda: self._db.execute("SELECT * FROM holds").fetchall())
+        return [HoldRow.read(row) for row in rows]
+
+    async def change_holds(
+        self,
+        hold: Iterable[HoldRow] = (),
+        drop: Iterable[HoldRow] = (),
+        history: Iterable[HistoryRow] = (),
+    ) -> None:
+        """Drop holds, then add or replace others, with what history says of it."""
+
+        def work() -> None:
+            with self._transaction() as db:
+                for row in drop:
+                    where = (row.policy, row.domain)
+                    db.execute("DELETE FROM holds WHERE policy=? AND domain=?", where)
+                for row in hold:
+                    _put(db, "holds", row.columns(), replace=True)
+                for act in history:
+                    _put(db, "history", act.columns())
+
+        await self._run(work)
 
     # --- slots, runs, history, facts
 
@@ -322,22 +382,6 @@ class Store:
                 db.execute(f"DELETE FROM jobs WHERE {old} AND NOT ({_HALF_MADE})", when)
 
         await self._run(work)
-
-
-def set_aside(folder: Path, stamp: str) -> Path:
-    """Move a broken file out of the way, keeping it, so that a new store can be opened."""
-    aside = folder / f"store.sqlite.{ASIDE}-{stamp}"
-    (folder / "store.sqlite").rename(aside)
-    for suffix in ("-wal", "-shm"):
-        part = folder / f"store.sqlite{suffix}"
-        if part.exists():
-            part.rename(f"{aside}{suffix}")
-    return aside
-
-
-def asides(folder: Path) -> list[Path]:
-    """Stores that were set aside and that nobody has removed yet."""
-    return [p for p in sorted(folder.glob(f"store.sqlite.{ASIDE}-*")) if p.name[-1].isdigit()]
 
 
 def _put(

@@ -15,7 +15,7 @@ from snapd.inventory import DomainPicture, Inventory
 from snapd.model import DomainInfo, JobState, Keep, Policy, State, Verb
 from snapd.operations import Job, Operations
 from snapd.planning.retention import Candidate, Decision
-from snapd.policy import ClockGuard, Engine, Policies, Pruner
+from snapd.policy import ClockGuard, Engine, Holds, Policies, Pruner
 from snapd.store import JobRow, RunRow, SlotRow, Store
 
 VM = "22222222-2222-4222-8222-222222222201"
@@ -92,6 +92,7 @@ def play(folder: Path, body: Body) -> None:
             store,
             cast(Pruner, stubs),
             guard,
+            Holds(store, lambda: stubs.now),
             lambda: stubs.now,
         )
         try:

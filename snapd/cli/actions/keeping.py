@@ -1,0 +1,108 @@
+"""pin, unpin, adopt, describe, hold, unhold."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ..client import Client, Row
+from ..confirm import confirm
+from ..output import times
+from ..output.screen import Screen
+from ..output.text import name
+
+
+async def describe(client: Client, args: Namespace, screen: Screen) -> int:
+    path, row = await _meant(client, args)
+    await client.act_on(path, "Snapshot", "SetDescription", args.text)
+    return await _shown(client, screen, path, f"{_called(row)} has its description")
+
+
+async def pin(client: Client, args: Namespace, screen: Screen) -> int:
+    path, row = await _meant(client, args)
+    await client.act_on(path, "Snapshot", "Pin", args.reason)
+    return await _shown(client, screen, path, f"{_called(row)} is pinned: nobody deletes it")
+
+
+async def unpin(client: Client, args: Namespace, screen: Screen) -> int:
+    path, row = await _meant(client, args)
+    await client.act_on(path, "Snapshot", "Unpin")
+    screen.say(f"{_called(row)} is not pinned")
+    await _fates(client, screen, row["DomainUUID"], [row["Name"]])
+    return await _shown(client, screen, path)
+
+
+async def adopt(client: Client, args: Namespace, screen: Screen) -> int:
+    (path,) = await client.ask("GetDomain", args.vm)
+    domain = await client.properties(path, "Domain")
+    names = list(dict.fromkeys(args.names))
+    what = f"{len(names)} snapshots" if len(names) > 1 else f"snapshot {name(names[0])}"
+    policy = args.policy
+    question = (
+        f"Give {what} of VM {name(domain['Name'])} to policy {policy}; its retention may then "
+        "delete what it does not keep."
+    )
+    confirm(screen, question, yes=args.yes)
+    await client.act("Adopt", domain["UUID"], names, policy)
+    are = "count" if len(names) > 1 else "counts"
+    screen.say(f"VM {name(domain['Name'])}: {what} {are} for policy {policy} now")
+    await _fates(client, screen, domain["UUID"], names)
+    rows, _info = await client.rows("ListSnapshots", domain["UUID"], policy=policy)
+    screen.document({"rows": [row for row in rows if row["Name"] in names]})
+    return 0
+
+
+async def hold(client: Client, args: Namespace, screen: Screen) -> int:
+    await client.act("Hold", args.vm, args.policy, args.until, args.reason)
+    until = times.moment(args.until, screen.now) if args.until else "it is taken back"
+    again = screen.command("unhold", *_words(args))
+    screen.say(f"{_of(args)} left alone until {until}; to take it back: {again}")
+    screen.document(
+        {"VM": args.vm, "Policy": args.policy, "Until": args.until, "Reason": args.reason}
+    )
+    return 0
+
+
+async def unhold(client: Client, args: Namespace, screen: Screen) -> int:
+    await client.act("Unhold", args.vm, args.policy)
+    screen.say(f"{_of(args)} not held any more")
+    screen.document({"VM": args.vm, "Policy": args.policy})
+    return 0
+
+
+async def _meant(client: Client, args: Namespace) -> tuple[str, Row]:
+    (path,) = await client.ask("GetSnapshot", args.vm, args.snapshot)
+    return path, await client.properties(path, "Snapshot")
+
+
+def _called(row: Row) -> str:
+    return f"VM {name(row['DomainName'])}: snapshot {name(row['Name'])}"
+
+
+async def _shown(client: Client, screen: Screen, path: str, line: str = "") -> int:
+    """Say it; with --json show the snapshot as it is now."""
+    if line:
+        screen.say(line)
+    if screen.json:
+        screen.document({"Path": path, **await client.properties(path, "Snapshot")})
+    return 0
+
+
+async def _fates(client: Client, screen: Screen, uuid: str, names: list[str]) -> None:
+    """Say which of them the next prune is going to delete, and why."""
+    if screen.json:
+        return
+    rows, _info = await client.rows("PreviewRetention", uuid, "")
+    for row in rows:
+        if row["Name"] in names and not row["Keep"]:
+            why = ", ".join(row["Reasons"])
+            screen.note(f"the next prune deletes {name(row['Name'])} ({why}), unless it is pinned")
+
+
+def _of(args: Namespace) -> str:
+    """`VM web-1 is`, `VM web-1, by policy nightly, is`."""
+    vm = f"VM {name(args.vm)}" if args.vm else "every VM"
+    return f"{vm}, by policy {args.policy}, is" if args.policy else f"{vm} is"
+
+
+def _words(args: Namespace) -> list[str]:
+    return [*([args.vm] if args.vm else []), *(["--policy", args.policy] if args.policy else [])]
