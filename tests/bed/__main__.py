@@ -28,7 +28,7 @@ def main() -> int:
     guest = verbs.add_parser("guest")
     guest.add_argument("name")
     guest.add_argument("--disks", type=int, default=1)
-    guest.add_argument("--memory", type=int, default=128)
+    guest.add_argument("--memory", type=int, default=160)
     tell = verbs.add_parser("tell")
     tell.add_argument("name")
     tell.add_argument("command", nargs=argparse.REMAINDER)

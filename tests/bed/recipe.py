@@ -26,7 +26,7 @@ class Disk:
 class Hardware:
     """A guest's machine; memory in MiB, machine pc or q35."""
 
-    memory: int = 128
+    memory: int = 160  # Debian 13's kernel leaves too little of 128
     vcpus: int = 1
     machine: str = "pc"
     agent: bool = True
