@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..model import JobState
+from ..model import JobState, Verb
 from ..operations import Job
 from ..wire import paths
 from .rooms import Rooms
 from .router import Call
 
 FOR_EVER = 2**32 - 1
+INSPECT_ACTION = "org.virtsnap.snapd1.inspect"
+FINDINGS = "Findings"
 
 
 class JobObject:
@@ -63,9 +65,9 @@ class JobObject:
 
     @property
     def result(self) -> dict[str, Any]:
-        """The store's names and numbers as paths."""
+        """The store's names and numbers as paths; what an audit found is for Wait alone."""
         row = self._job.row
-        result = dict(row.result)
+        result = {key: value for key, value in row.result.items() if key != FINDINGS}
         if "Consistency" in result:
             result["Snapshot"] = self.snapshot
         if "SafetySnapshot" in result:
@@ -82,11 +84,18 @@ class JobObject:
         return result
 
     async def wait(self, call: Call, options: dict[str, Any]) -> dict[str, Any]:
+        if self.verb == Verb.AUDIT and await call.uid() != self.owner_uid:
+            await call.authorize(INSPECT_ACTION, self._about)
         timeout = None if options["timeout"] == FOR_EVER else float(options["timeout"])
         job = await self._rooms.jobs.wait(self._job, timeout)
         if job.row.state is not JobState.DONE:
             raise job.error()
-        return JobObject(self._rooms, job).result
+        found = {key: value for key, value in job.row.result.items() if key == FINDINGS}
+        return {**JobObject(self._rooms, job).result, **found}
+
+    @property
+    def _about(self) -> dict[str, str]:
+        return {"verb": self.verb, "domain": self.domain_name, "uuid": self.domain_uuid}
 
     async def cancel(self, call: Call, options: dict[str, Any]) -> None:
         self._rooms.jobs.cancel(self._job)

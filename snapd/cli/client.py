@@ -20,6 +20,8 @@ PAGE = 5000
 PROMPT = 300.0
 """Seconds for a call that may have to wait for a person's password."""
 Row = dict[str, Any]
+Argument = str | int | list[str] | dict[str, Any]
+_SIGNATURES: dict[type, str] = {str: "s", int: "x", list: "as", dict: "a{sv}"}
 Action = Callable[["Client", Namespace, Screen], Awaitable[int]]
 
 
@@ -42,18 +44,21 @@ class Client:
     def __init__(self, transport: Transport) -> None:
         self._bus = transport
 
-    async def ask(
-        self, member: str, *arguments: str | Mapping[str, Any], **options: Any
-    ) -> list[Any]:
+    async def ask(self, member: str, *arguments: Argument, **options: Any) -> list[Any]:
         """Call a method that reads; its out arguments. Options of None are left out."""
         return await self._call(paths.ROOT, "Manager", member, arguments, options)
 
-    async def act(self, member: str, *arguments: str | Mapping[str, Any], **options: Any) -> str:
+    async def act(self, member: str, *arguments: Argument, **options: Any) -> str:
         """Call a method that changes something, for which a person may be asked; its out
         argument, "" = it has none."""
-        out = await self._call(
-            paths.ROOT, "Manager", member, arguments, options, timeout=PROMPT, interactive=True
-        )
+        return await self.act_on(paths.ROOT, "Manager", member, *arguments, **options)
+
+    async def act_on(
+        self, path: str, interface: str, member: str, *arguments: Argument, **options: Any
+    ) -> str:
+        """As act(), of another object."""
+        how: dict[str, Any] = {"timeout": PROMPT, "interactive": True}
+        out = await self._call(path, interface, member, arguments, options, **how)
         return str(out[0]) if out else ""
 
     async def rows(self, member: str, *arguments: str, **options: Any) -> tuple[list[Row], Row]:
@@ -73,9 +78,11 @@ class Client:
         out = await self._bus.call(paths.NAME, path, PROPERTIES, "GetAll", "s", name)
         return dict(unwrap(out[0]))
 
-    async def wait(self, job: str, seconds: int) -> None:
-        """Job.Wait: returns when it is done; raises its error, or TimedOut."""
-        await self._call(job, "Job", "Wait", (), {"timeout": seconds}, timeout=seconds + 10.0)
+    async def wait(self, job: str, seconds: int) -> Row:
+        """Job.Wait: its result when it is done; raises its error, or TimedOut."""
+        how = {"timeout": seconds}
+        out = await self._call(job, "Job", "Wait", (), how, timeout=seconds + 10.0)
+        return dict(out[0])
 
     async def on_change(self, path: str, callback: Callable[[Row], None]) -> Subscription:
         """Have it called with the properties of an object that have changed."""
@@ -96,13 +103,13 @@ class Client:
         path: str,
         interface: str,
         member: str,
-        arguments: tuple[str | Mapping[str, Any], ...],
+        arguments: tuple[Argument, ...],
         options: Mapping[str, Any],
         **how: Any,
     ) -> list[Any]:
-        body = [one if isinstance(one, str) else _packed(one) for one in arguments]
+        body = [_packed(one) if isinstance(one, Mapping) else one for one in arguments]
         given = {key: value for key, value in options.items() if value is not None}
-        signature = "".join("s" if isinstance(one, str) else "a{sv}" for one in arguments)
+        signature = "".join(_SIGNATURES[type(one)] for one in arguments)
         return list(
             unwrap(
                 await self._bus.call(

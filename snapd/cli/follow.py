@@ -75,9 +75,10 @@ async def _slow(client: Client, screen: Screen, path: str) -> Row:
 async def _wait(client: Client, path: str, seconds: int) -> Row | None:
     """The job's row when it has finished within the time, else None."""
     error: SnapdError | None = None
+    result: Row = {}
     try:
         try:
-            await client.wait(path, seconds)
+            result = await client.wait(path, seconds)
         except SnapdError as e:
             error = e
         row = await client.properties(path, "Job")
@@ -86,7 +87,7 @@ async def _wait(client: Client, path: str, seconds: int) -> Row | None:
             return None
         raise
     if row["State"] in FINISHED:
-        return {"Path": path, **row}
+        return {"Path": path, **row, "Result": {**row["Result"], **result}}
     if error is None or isinstance(error, TimedOut):
         return None
     raise error

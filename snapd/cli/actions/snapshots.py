@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from ...errors import InvalidArgument
 from ..client import Client, Row
 from ..confirm import confirm
 from ..follow import started
@@ -12,6 +13,7 @@ from ..output import times
 from ..output.screen import Screen
 from ..output.text import name, typable
 from .common import incomplete
+from .upkeep import delete_ours
 
 _FIELDS = [
     "Name",
@@ -26,6 +28,7 @@ _FIELDS = [
     "Status",
     "Current",
     "Pinned",
+    "PinReason",
     "RevertBlocker",
     "Description",
 ]
@@ -74,7 +77,7 @@ def _notes(row: Row) -> list[str]:
     blocker = row["RevertBlocker"]
     notes = {
         "current": row["Current"],
-        "pinned": row["Pinned"],
+        f"pinned: {row['PinReason']}".rstrip(": "): row["Pinned"],
         row["Status"]: row["Status"] != "ok",
         f"no revert: {blocker}": blocker not in ("", "unchecked"),
     }
@@ -137,6 +140,10 @@ async def revert(client: Client, args: Namespace, screen: Screen) -> int:
 
 
 async def delete(client: Client, args: Namespace, screen: Screen) -> int:
+    if args.all_ours:
+        return await delete_ours(client, args, screen)
+    if not args.snapshot or args.manual or args.dry_run:
+        raise InvalidArgument("give a snapshot, or --all-ours (with --manual, --dry-run)")
     meant = await _find(client, args)
     confirm(screen, f"Delete from VM {_described(meant, screen)}.", yes=args.yes)
     job = await client.act(

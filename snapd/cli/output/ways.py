@@ -11,8 +11,9 @@ _WAYS = {
     "adopt": "adopt them, where they are known to be ours",
     "all-disks": "leave --disks out: all disks are taken",
     "attach-disk": "attach the disk again, or shut the VM off and on",
-    "audit": "look into the images: qemu-img snapshot -l IMAGE",
     "convert-to-qcow2": "convert the disk: qemu-img convert -O qcow2, with the VM off",
+    "define-overlay": "define the VM on its overlay again: virsh edit; or, where the overlay was "
+    "merged, virsh snapshot-delete --metadata",
     "define": "make the VM persistent: virsh define",
     "delete": "delete the snapshot again",
     "delete-checkpoints": "delete its checkpoints: virsh checkpoint-list, virsh checkpoint-delete",
@@ -21,6 +22,7 @@ _WAYS = {
     "fix-file": "correct the file; 'virtsnap policy validate FILE' says what is wrong",
     "install-agent": "install and start qemu-guest-agent in the guest",
     "internal": "ask for kind internal",
+    "make-room": "make room on the file system of its images",
     "max-pause": "allow a longer standstill: --max-pause",
     "memory": "save RAM as well: --memory",
     "no-memory": "leave RAM out: --no-memory",
@@ -38,6 +40,7 @@ _WAYS = {
     "revert": "revert again",
     "shut-off": "shut the VM off first",
     "start": "start the VM: virsh start",
+    "unpin": "take the pin off: virtsnap unpin VM SNAPSHOT",
 }
 
 
@@ -52,6 +55,12 @@ def told(words: Iterable[str], bus: str, problem: Mapping[str, str] | None = Non
 def _told(word: str, bus: str, problem: Mapping[str, str]) -> str:
     if word == "policy-enable":
         return text.command(bus, "policy", "enable", "nightly")
+    if word == "audit":
+        return text.command(bus, "audit", *filter(None, [problem.get("DomainUUID", "")]))
+    if word == "unhold":
+        vm, policy = problem.get("DomainUUID", ""), problem.get("Policy", "")
+        on, of = [vm] if vm else [], ["--policy", policy] if policy else []
+        return f"when it is over: {text.command(bus, 'unhold', *on, *of)}"
     if word == "confirm-prune":
         uuid = problem.get("DomainUUID", "")
         call = f"PreviewRetention 'ssa{{sv}}' {uuid or 'VM'} '' 0"

@@ -1,4 +1,4 @@
-"""Commands about snapshots: list, create, revert, delete."""
+"""Commands about snapshots: list, create, revert, delete. keeping.py has the others."""
 
 from __future__ import annotations
 
@@ -112,9 +112,24 @@ def _delete(commands: Commands) -> None:
         "snapshots.delete",
         "delete a snapshot, whoever made it; what the VM is now stays as it is",
         """virtsnap delete web-1 before-upgrade
-        virtsnap delete web-1 before-upgrade --yes""",
+        virtsnap delete web-1 before-upgrade --yes
+        virtsnap delete web-1 --all-ours --dry-run   what would go, and what would stay
+        virtsnap delete web-1 --all-ours             so that the VM can be undefined""",
     )
     vm_argument(parser)
-    snapshot_argument(parser)
+    parser.add_argument(
+        "snapshot", metavar="SNAPSHOT", nargs="?", default="", help="name of a snapshot"
+    )
+    parser.add_argument(
+        "--all-ours",
+        action="store_true",
+        help="all that virtsnapd made of itself, and hold all policies on the VM",
+    )
+    parser.add_argument(
+        "--manual", action="store_true", help="with --all-ours: also those made by hand through it"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with --all-ours: only say what would go"
+    )
     yes_option(parser)
     job_options(parser)

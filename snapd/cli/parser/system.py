@@ -1,10 +1,10 @@
-"""Commands about the whole: status, history."""
+"""Commands about the whole: status, audit, history."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .common import add_command, vm_argument
+from .common import add_command, job_options, vm_argument
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -19,6 +19,18 @@ def add(commands: Commands) -> None:
         """virtsnap
         virtsnap status --json""",
     )
+    audit = add_command(
+        commands,
+        "audit",
+        "upkeep.audit",
+        "look for what is amiss with snapshots and images, with proof, and change nothing; "
+        "exit code 0 nothing found, 1 something",
+        """virtsnap audit
+        virtsnap audit web-1
+        virtsnap audit --json""",
+    )
+    vm_argument(audit, nargs="?", default="")
+    job_options(audit)
     history = add_command(
         commands,
         "history",
