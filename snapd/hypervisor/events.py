@@ -28,7 +28,8 @@ _FROM_SNAPSHOT = {
 
 
 def register(conn: libvirt.virConnect, tell: Callable[[DomainEvent], None]) -> None:
-    """Have every lifecycle event and IO error told; the latter as OTHER: look again, at once."""
+    """Have lifecycle events told; and as OTHER (look again, at once) IO errors and that a job or
+    block job of anybody's has ended."""
 
     def lifecycle(
         _conn: object, dom: libvirt.virDomain, event: int, detail: int, _: object
@@ -38,8 +39,13 @@ def register(conn: libvirt.virConnect, tell: Callable[[DomainEvent], None]) -> N
             kind = EventKind.RENAMED
         tell(DomainEvent(dom.UUIDString(), kind, (event, detail) in _FROM_SNAPSHOT))
 
-    def io_error(_conn: object, dom: libvirt.virDomain, *_about: object) -> None:
+    def other(_conn: object, dom: libvirt.virDomain, *_about: object) -> None:
         tell(DomainEvent(dom.UUIDString(), EventKind.OTHER))
 
     conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None)
-    conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, io_error, None)
+    for number in (
+        libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON,
+        libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED,
+        libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
+    ):
+        conn.domainEventRegisterAny(None, number, other, None)

@@ -107,6 +107,7 @@ def _space(path: str) -> Space:
         free=found.f_bavail * found.f_frsize,
         total=found.f_blocks * found.f_frsize,
         inodes=found.f_favail if found.f_files else UNCOUNTED,  # btrfs makes them as it goes
+        device=os.stat(path).st_dev,  # noqa: PTH116
     )
 
 

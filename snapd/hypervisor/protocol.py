@@ -41,11 +41,14 @@ class DomainEvent:
 @dataclass(frozen=True, slots=True)
 class Space:
     """Room on the file system of a file: bytes and inodes free for QEMU, and its size. Inodes that
-    the file system doesn't count (btrfs) are a huge number."""
+    the file system doesn't count (btrfs) are a huge number. device: the
+    file system's number, 0 = not known.
+    """
 
     free: int
     total: int
     inodes: int
+    device: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from .jobs import Jobs
 from .pause import PauseMeter
 from .preflight import Blocker
 from .thaw import FrozenGuests
+from .waiting import News, Writers
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Context:
     jobs: Jobs
     pauses: PauseMeter
     frozen_guests: FrozenGuests
+    news: News
+    writers: Writers
     clock: Callable[[], float] = time.time
     tail: Callable[[], str] = lambda: ""
 

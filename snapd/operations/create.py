@@ -3,11 +3,14 @@ by one monitor transaction that is then registered with libvirt (DESIGN.md, LIBV
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from typing import Any
 
 from .. import names
 from ..errors import (
     AgentUnavailable,
+    Busy,
     Inconsistent,
     LibvirtError,
     Partial,
@@ -18,7 +21,6 @@ from ..errors import (
 from ..hypervisor import DomainFacts
 from ..model import (
     Consistency,
-    DomainInfo,
     Origin,
     Record,
     SnapshotInfo,
@@ -28,11 +30,15 @@ from ..model import (
 )
 from .afterwards import carry_on
 from .context import Context, refuse, verify_tags
+from .images import warn_of_damage
 from .job import Job, Outcome, Undone
 from .plan import Plan, Way, plan
 from .preflight import monitor_blockers, space_blockers, writable
 from .quiesce import frozen
+from .waiting import idle_facts
 from .wishes import Wish
+
+log = logging.getLogger(__name__)
 
 
 async def create(ctx: Context, job: Job, wish: Wish) -> Outcome:
@@ -42,27 +48,40 @@ async def create(ctx: Context, job: Job, wish: Wish) -> Outcome:
     uuid = job.row.domain
     if wish.name:
         names.check(wish.name)
-    facts = await ctx.hypervisor.facts(uuid)
-    monitor = ctx.hypervisor.has_monitor
-    made = plan(facts, wish, ctx.store.records_of(uuid), wish.name, monitor=monitor)
-    refuse(f"cannot snapshot VM {facts.info.name}", made.blockers)
-    name = wish.name or _generated(ctx, facts, wish)
-    job.warn(*made.warnings)
-    await job.name(name)
-    await job.intend(_intent(facts, wish, made, name, int(ctx.clock())))
-    try:
-        if made.way is Way.MONITOR:
-            await _take(ctx, job, facts, wish)
-        else:
-            job.enter("taking", acting=True)
-            ctx.pauses.forget(uuid)
-            await ctx.hypervisor.create(uuid, name, wish.description)
-    except (LibvirtError, Unsupported) as e:
-        raise await _explained(ctx, uuid, made, e) from e
+    async with contextlib.AsyncExitStack() as held:
+        facts, made = await _planned(ctx, job, wish)
+        if made.memory and await held.enter_async_context(ctx.writers.turn(job, facts)):
+            facts, made = await _planned(ctx, job, wish)
+        name = wish.name or _generated(ctx, facts, wish)
+        job.warn(*made.warnings)
+        await job.name(name)
+        await job.intend(_intent(facts, wish, made, name, int(ctx.clock())))
+        try:
+            await _make(ctx, job, facts, wish, made)
+        except (LibvirtError, Unsupported) as e:
+            raise await _explained(ctx, uuid, made, e) from e
     outcome = await judge(ctx, job)
     if facts.info.state.active:
         await carry_on(ctx, job, wish.then)
     return outcome
+
+
+async def _planned(ctx: Context, job: Job, wish: Wish) -> tuple[DomainFacts, Plan]:
+    uuid = job.row.domain
+    facts = await idle_facts(ctx.hypervisor, ctx.news, job, uuid)
+    monitor = ctx.hypervisor.has_monitor
+    made = plan(facts, wish, ctx.store.records_of(uuid), wish.name, monitor=monitor)
+    refuse(f"cannot snapshot VM {facts.info.name}", made.blockers)
+    return facts, made
+
+
+async def _make(ctx: Context, job: Job, facts: DomainFacts, wish: Wish, made: Plan) -> None:
+    if made.way is Way.MONITOR:
+        await _take(ctx, job, facts, wish)
+        return
+    job.enter("taking", acting=True)
+    ctx.pauses.forget(job.row.domain)
+    await ctx.hypervisor.create(job.row.domain, job.row.snapshot, wish.description)
 
 
 async def _explained(ctx: Context, uuid: str, made: Plan, error: SnapdError) -> SnapdError:
@@ -149,6 +168,8 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     facts = await ctx.hypervisor.facts(uuid)
     if facts.holder:
         raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
+    if State(intent["state"]).active:
+        await warn_of_damage(ctx, job, facts)
     counts = await verify_tags(ctx, facts.info, targets, name)
     listed = next((s for s in facts.snapshots if s.name == name), None)
     unregistered = intent["way"] == Way.MONITOR and listed is None
@@ -157,7 +178,7 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     picture = await ctx.inventory.refresh(uuid)
     listed = picture.snapshots.get(name)
     if listed is None:
-        await _clear_up(ctx, facts.info, intent, [t for t, n in counts.items() if n])
+        await _clear_up(ctx, facts, intent, [t for t, n in counts.items() if n])
         raise Undone
     return _outcome(ctx, job, listed, counts)
 
@@ -173,7 +194,7 @@ async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str
     taken = intent["consistency"] != ""
     if not whole or not (counts or taken):
         if any(counts.values()):
-            await _remove_half(ctx, info, [t for t, n in counts.items() if n], name)
+            await _remove_half(ctx, facts, intent, [t for t, n in counts.items() if n])
         return False
     here = {d.target: d.source for d in writable(info.disks)}
     moved = [b.message for b in monitor_blockers(facts)] if info.state.active else []
@@ -202,13 +223,13 @@ async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str
 
 
 async def _clear_up(
-    ctx: Context, info: DomainInfo, intent: dict[str, Any], targets: list[str]
+    ctx: Context, facts: DomainFacts, intent: dict[str, Any], targets: list[str]
 ) -> None:
     """libvirt died in the middle of its own create: there may be tags that it never lists, and a
     guest that nobody will have run on. Whether to run it is a person's to say."""
-    name = intent["name"]
+    name, info = intent["name"], facts.info
     if targets:
-        await _remove_half(ctx, info, targets, name)
+        await _remove_half(ctx, facts, intent, targets)
     if intent["memory"] and intent["state"] == State.RUNNING and info.state is State.PAUSED:
         raise Partial(
             f"VM {info.name}: snapshot {name!r} was not made, since its making broke off, and "
@@ -218,19 +239,49 @@ async def _clear_up(
         )
 
 
-async def _remove_half(ctx: Context, info: DomainInfo, targets: list[str], name: str) -> None:
-    """A tag that libvirt doesn't know is of no use to anybody: a revert to it would tear disks."""
-    if not (info.state.active and ctx.hypervisor.has_monitor):
-        off = "" if info.state.active else ", and the VM is off now"
-        raise Partial(
-            f"VM {info.name}: the making of snapshot {name!r} broke off and left it in disk "
-            f"{', '.join(targets)}{off}; it counts as not made, and an audit shows it",
-            reason="half-made",
-            item=name,
-            ways=("audit",),
+async def _remove_half(
+    ctx: Context, facts: DomainFacts, intent: dict[str, Any], targets: list[str]
+) -> None:
+    """A tag that libvirt doesn't know is of no use to anybody: a revert to it would tear disks.
+
+    It is ours: no image held that name when the intent was stored, and they are still the same.
+    """
+    info, name = facts.info, intent["name"]
+    same = all(d.source == intent["disks"][d.target] for d in info.disks if d.target in targets)
+    if info.state.active and ctx.hypervisor.has_monitor:
+        disks = [d for d in info.disks if d.target in targets]
+        await ctx.hypervisor.remove_tags(info.uuid, disks, name)
+        return
+    if not info.state.active and info.persistent and same:
+        left = await _remove_offline(ctx, facts, intent, targets)
+        if not left:
+            return
+        targets = left
+    off = "" if info.state.active else ", and the VM is off now"
+    raise Partial(
+        f"VM {info.name}: the making of snapshot {name!r} broke off and left it in disk "
+        f"{', '.join(targets)}{off}; it counts as not made, and an audit shows it",
+        reason="half-made",
+        item=name,
+        ways=("audit",),
+    )
+
+
+async def _remove_offline(
+    ctx: Context, facts: DomainFacts, intent: dict[str, Any], targets: list[str]
+) -> list[str]:
+    """Have libvirt know the tag, so that it deletes it (LIBVIRT.md 10); where it stays."""
+    info, name = facts.info, intent["name"]
+    others = [d.target for d in info.disks if d.target not in targets]
+    made, xml = intent["created"], facts.inactive_xml
+    try:
+        await ctx.hypervisor.register(
+            info.uuid, name, "", made, "", targets, others, xml, current=False
         )
-    disks = [d for d in info.disks if d.target in targets]
-    await ctx.hypervisor.remove_tags(info.uuid, disks, name)
+        await ctx.hypervisor.delete(info.uuid, name)
+    except (LibvirtError, Unsupported, Busy) as e:
+        log.warning("VM %s: %s stays half-made: %s", info.name, name, e.message)
+    return [t for t, n in (await verify_tags(ctx, info, targets, name)).items() if n]
 
 
 def _outcome(ctx: Context, job: Job, listed: SnapshotInfo, counts: dict[str, int]) -> Outcome:

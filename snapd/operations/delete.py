@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 from ..errors import NoSuchSnapshot, Partial, Protected, SnapdError, TimedOut
 from ..hypervisor import DomainFacts
-from ..model import SnapshotInfo, SnapshotKey, Verb
-from ..store import Store
+from ..model import SnapshotInfo, SnapshotKey, State, Verb
 from .context import Context, pick, refuse, verify_tags
+from .images import warn_of_damage
 from .job import Job, Outcome, Request, Undone
 from .preflight import Blocker, delete_blockers, writable
+from .waiting import idle_facts
 from .wishes import DeleteWish
 
 
@@ -21,12 +22,12 @@ async def run(ctx: Context, job: Job, wish: DeleteWish) -> Outcome:
     if not wish.children:
         return await delete(ctx, job, wish.key)
     job.enter("checking")
-    facts = await ctx.hypervisor.facts(wish.key.domain)
+    facts = await idle_facts(ctx.hypervisor, ctx.news, job, wish.key.domain)
     below = descendants(facts.snapshots, pick(facts, wish.key).name)
     keys = [SnapshotKey(wish.key.domain, s.name, s.created) for s in below]
     for each in (*below, pick(facts, wish.key)):
         what = f"cannot delete snapshot {wish.key.name} of VM {facts.info.name} with its children"
-        refuse(what, blockers(ctx.store, facts, each))
+        refuse(what, blockers(ctx, facts, each, job))
     deleted: list[str] = []
     for key in keys:
         try:
@@ -58,13 +59,23 @@ def descendants(snapshots: Iterable[SnapshotInfo], name: str) -> list[SnapshotIn
     return found[::-1]
 
 
-def blockers(store: Store, facts: DomainFacts, listed: SnapshotInfo) -> list[Blocker]:
-    """Everything against deleting it: the facts, and our own pins."""
+def blockers(
+    ctx: Context, facts: DomainFacts, listed: SnapshotInfo, job: Job | None = None
+) -> list[Blocker]:
+    """Everything against deleting it: the facts, our own pins, a revert to it that is planned.
+
+    job: the one that is to do it; what it does by order of a revert is the revert's own end.
+    """
     found = delete_blockers(facts, listed)
-    record = store.record(SnapshotKey(facts.info.uuid, listed.name, listed.created))
+    record = ctx.store.record(SnapshotKey(facts.info.uuid, listed.name, listed.created))
     if record and record.pin_reason is not None:
         why = f"snapshot {listed.name} is pinned ({record.pin_reason or 'no reason given'})"
         found.insert(0, Blocker(Protected, "pinned", listed.name, why, ("unpin",)))
+    for other in ctx.jobs.open_on(facts.info.uuid):
+        aims = other.row.verb is Verb.REVERT and other.row.snapshot == listed.name
+        if aims and not (job and other.id in (job.id, job.row.parent)):
+            why = f"job {other.id} is about to revert to {listed.name}"
+            found.insert(0, Blocker(Protected, "in-use", listed.name, why, ("wait",)))
     return found
 
 
@@ -86,10 +97,10 @@ async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> 
     """Check, intend, act, verify; repeatable, where an earlier one was broken off."""
     job.enter("checking")
     job.reason = reason
-    facts = await ctx.hypervisor.facts(key.domain)
+    facts = await idle_facts(ctx.hypervisor, ctx.news, job, key.domain)
     listed = pick(facts, key)
     what = f"cannot delete snapshot {key.name} of VM {facts.info.name}"
-    refuse(what, blockers(ctx.store, facts, listed))
+    refuse(what, blockers(ctx, facts, listed, job))
     targets = listed.disks or tuple(d.target for d in writable(facts.info.disks))
     present = [d for d in writable(facts.info.disks) if d.target in targets]
     await job.intend(
@@ -97,6 +108,7 @@ async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> 
             "name": key.name,
             "created": key.created,
             "targets": [d.target for d in present],
+            "state": facts.info.state.value,
             "reason": reason,
         }
     )
@@ -122,6 +134,8 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     facts = await ctx.hypervisor.facts(uuid)
     if facts.holder:
         raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
+    if State(intent.get("state", "shutoff")).active:
+        await warn_of_damage(ctx, job, facts)
     present = {d.target for d in facts.info.disks}
     targets = [t for t in intent["targets"] if t in present]
     counts = await verify_tags(ctx, facts.info, targets, key.name)

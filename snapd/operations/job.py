@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from ..store import HistoryRow, JobRow
 if TYPE_CHECKING:
     from .jobs import Jobs
 
+log = logging.getLogger(__name__)
 DAEMON = -1
+WAITING = "waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,10 @@ class Undone(Exception):
 
 
 class Job:
-    """One job, alive. Work on it through enter, intend, warn; everybody else reads."""
+    """One job, alive. Work on it through enter, intend, warn; everybody else reads.
+
+    start_by: the loop's time up to which it may wait for others before it begins.
+    """
 
     def __init__(self, row: JobRow, jobs: Jobs) -> None:
         self.row = row
@@ -74,6 +80,7 @@ class Job:
         self.progress = -1.0
         self.reason = ""
         self.ended = asyncio.Event()
+        self.start_by = 0.0
         self._jobs = jobs
 
     @property
@@ -88,14 +95,26 @@ class Job:
     @property
     def cancellable(self) -> bool:
         """Only what has not begun can be cancelled: libvirt finishes a call whatever we do."""
-        return self.row.state is JobState.QUEUED
+        return self.row.state is JobState.QUEUED or self.phase == WAITING
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the daemon is about to end."""
+        return self._jobs.stopping
+
+    def wait_for(self, whom: str) -> None:
+        """Say that it waits for somebody else; until the next step it can be cancelled."""
+        log.info("job %d on VM %s waits: %s", self.id, self.row.domain_name, whom)
+        self.phase = WAITING
+        self._jobs.changed(self, "Phase", "Cancellable")
 
     def enter(self, phase: str, *, acting: bool = False) -> None:
         """Say what is being done now. acting: a step that changes something is about to begin."""
         if acting and self._jobs.stopping:
             raise Interrupted(phase)
+        waited = self.phase == WAITING
         self.phase = phase
-        self._jobs.changed(self, "Phase")
+        self._jobs.changed(self, "Phase", *(["Cancellable"] if waited else []))
 
     async def intend(self, intent: dict[str, Any], *, begun: bool = False) -> None:
         """Commit what is about to be done; returns when it is on disk.

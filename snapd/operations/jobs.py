@@ -117,6 +117,7 @@ class Jobs:
                     f"VM {request.domain_name} has {QUEUE_LENGTH} requests waiting; try later"
                 )
             job = await self._add(request, JobState.QUEUED)
+            job.start_by = asyncio.get_running_loop().time() + request.max_wait
             self._queued.setdefault(job.turn, []).append(job)
             self._start(job, self._run(job, request, work))
             return job
@@ -227,7 +228,7 @@ class Jobs:
         except Busy as e:
             await self._end(job, JobState.FAILED, error=e)
         except asyncio.CancelledError:
-            if job.row.state is not JobState.QUEUED:
+            if not job.cancellable:
                 raise
             what = "the daemon is stopping" if self.stopping else "it had not begun"
             await self._end(job, JobState.CANCELLED, error=Cancelled(f"cancelled: {what}"))

@@ -21,6 +21,7 @@ from .jobs import Jobs
 from .pause import PauseMeter
 from .preview import Preview
 from .thaw import FrozenGuests
+from .waiting import News, Writers
 from .wishes import DeleteWish, RevertWish, Wish
 
 _JUDGES = {Verb.CREATE: create.settled, Verb.DELETE: delete.judge, Verb.REVERT: revert.judge}
@@ -58,6 +59,8 @@ class Operations:
             jobs,
             PauseMeter(hypervisor),
             self.frozen_guests,
+            News(hypervisor),
+            Writers(),
             clock,
             lambda: secrets.token_hex(2),
         )

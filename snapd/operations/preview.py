@@ -133,7 +133,7 @@ async def preview_delete(ctx: Context, wish: DeleteWish) -> Preview:
     facts = await ctx.hypervisor.facts(key.domain)
     listed = pick(facts, key)
     doomed = [*descendants(facts.snapshots, listed.name), listed] if wish.children else [listed]
-    found = _unique(b for each in doomed for b in delete_blockers(ctx.store, facts, each))
+    found = _unique(b for each in doomed for b in delete_blockers(ctx, facts, each))
     loses = [Warned("snapshot", s.name, f"snapshot {s.name}") for s in doomed]
     return Preview(
         blockers=tuple(found),

@@ -16,20 +16,22 @@ from .afterwards import set_clock
 from .context import Context, pick, refuse, verify_tags
 from .create import create
 from .delete import within
+from .images import warn_of_damage
 from .job import Job, Outcome, Request, Undone
 from .preflight import Blocker, RevertTerms, revert_blockers, writable
+from .waiting import idle_facts
 from .wishes import RevertWish, Wish, final_state
 
 
 async def revert(ctx: Context, job: Job, wish: RevertWish) -> Outcome:
     """Check, take the safety snapshot, check again, intend, act, verify."""
     job.enter("checking")
-    facts, listed = await _look(ctx, wish)
+    facts, listed = await _look(ctx, job, wish)
     safety = ""
     if wish.safety:
         job.enter("safety-snapshot")
         safety = await _safety(ctx, job, facts, wish.key)
-        facts, listed = await _look(ctx, wish)
+        facts, listed = await _look(ctx, job, wish)
     job.warn(*warnings(facts))
     terms = agreed(ctx.store, wish, listed)
     await job.intend(_intent(facts, listed, wish, terms.wanted, safety))
@@ -101,9 +103,9 @@ def warnings(facts: DomainFacts) -> list[Warned]:
     return found
 
 
-async def _look(ctx: Context, wish: RevertWish) -> tuple[DomainFacts, SnapshotInfo]:
+async def _look(ctx: Context, job: Job, wish: RevertWish) -> tuple[DomainFacts, SnapshotInfo]:
     key = wish.key
-    facts = await ctx.hypervisor.facts(key.domain, key.name)
+    facts = await idle_facts(ctx.hypervisor, ctx.news, job, key.domain, key.name)
     listed = pick(facts, key)
     what = f"cannot revert VM {facts.info.name} to snapshot {key.name}"
     refuse(what, blockers(ctx.store, facts, listed, wish))
@@ -161,6 +163,7 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     if not intent["claimed"]:
         if State(intent["state"]).active and not moved:
             raise Undone
+        await warn_of_damage(ctx, job, facts)
         if not (at_target and moved and info.state.value == intent["wanted"]):
             raise _torn(facts, intent)
     if not at_target:

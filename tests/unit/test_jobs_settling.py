@@ -193,11 +193,13 @@ def test_stop_lets_a_running_step_end(tmp_path: Path) -> None:
         async def work(job: Job) -> Outcome:
             await job.intend({"name": "one"})
             job.enter("taking", acting=True)
+            begun.set()
             await asyncio.sleep(0.1)
             return Outcome()
 
+        begun = asyncio.Event()
         job = await jobs.submit(wanted(), work)
-        await asyncio.sleep(0.05)
+        await begun.wait()
         await jobs.stop(5)
         assert job.row.state is JobState.DONE
         assert await store.open_jobs() == []

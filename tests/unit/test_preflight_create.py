@@ -223,13 +223,13 @@ MIB = 1 << 20
 RAM = replace(ON, memory=512 * MIB)
 
 
-def _room(free: int, *, total: int = 10**12, inodes: int = 1000) -> Space:
-    return Space(free * MIB, total, inodes)
+def _room(free: int, *, inodes: int = 1000, device: int = 1) -> Space:
+    return Space(free * MIB, 10**12, inodes, device)
 
 
 def test_create_blockers_ram_needs_room_beside_the_first_disk() -> None:
     """512 MiB of RAM, a twentieth more for the devices, and 4 MiB for each disk's tables."""
-    apart = {"vda": _room(541), "vdb": _room(4, total=5)}
+    apart = {"vda": _room(541), "vdb": _room(4, device=2)}
     assert [b.reason for b in create_blockers(facts_of(RAM, space=apart), "a", memory=True)] == [
         "no-space"
     ]
@@ -238,7 +238,7 @@ def test_create_blockers_ram_needs_room_beside_the_first_disk() -> None:
 
 
 def test_create_blockers_disks_on_one_file_system_are_counted_together() -> None:
-    both = {"vda": _room(7), "vdb": _room(7)}
+    both = {"vda": _room(9), "vdb": _room(7)}  # somebody wrote between the two looks
     (found,) = create_blockers(facts_of(ON, space=both), "a", memory=False)
     assert (found.error, found.reason, found.need, found.have) == (
         NoSpace,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...errors import NoSpace
-from ...hypervisor import DomainFacts, Space
+from ...hypervisor import DomainFacts
 from ...model import Disk
 from .blocker import Blocker
 from .disks import writable
@@ -37,16 +37,17 @@ def _disk_bytes(disk: Disk, facts: DomainFacts) -> int:
 
 def space_blockers(facts: DomainFacts, needs: Mapping[str, int]) -> Iterator[Blocker]:
     """File systems without the room; disks on the same one are counted together."""
-    together: dict[Space, dict[str, int]] = {}
-    for target, need in needs.items():
+    together: dict[int, list[str]] = {}
+    for target in needs:
         if target in facts.space:
-            together.setdefault(facts.space[target], {})[target] = need
+            together.setdefault(facts.space[target].device, []).append(target)
     sources = {d.target: d.source for d in facts.info.disks}
-    for space, targets in together.items():
-        need = sum(targets.values())
-        if space.free < need:
+    for targets in together.values():
+        need = sum(needs[t] for t in targets)
+        free = min(facts.space[t].free for t in targets)
+        if free < need:
             files = ", ".join(Path(sources[t]).name for t in targets)
-            yield _no_space(f"beside {files}", next(iter(targets)), need, space.free)
+            yield _no_space(f"beside {files}", targets[0], need, free)
     metadata = facts.metadata
     if metadata and (metadata.free < METADATA_BYTES or metadata.inodes == 0):
         have = metadata.free if metadata.inodes else 0

@@ -1,0 +1,88 @@
+"""Waiting for others than ourselves: a backup on the VM, or a job that writes RAM to the same
+file system. By libvirt's own word that something ended, never by piling calls up behind its lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from ..errors import Busy
+from ..hypervisor import DomainEvent, DomainFacts, Hypervisor
+from .job import Interrupted, Job
+
+LOOK_AGAIN_SECONDS = 5.0
+
+
+class News:
+    """Wakes who waits for something to happen to a domain."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self._waiting: dict[str, list[asyncio.Event]] = {}
+        hypervisor.on_event(self._on_event)
+
+    def _on_event(self, event: DomainEvent) -> None:
+        for each in self._waiting.get(event.uuid, ()):
+            each.set()
+
+    async def wait(self, uuid: str, seconds: float) -> None:
+        """Until the next event of the domain, at most so long."""
+        each = asyncio.Event()
+        self._waiting.setdefault(uuid, []).append(each)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await each.wait()
+        finally:
+            self._waiting[uuid].remove(each)
+            if not self._waiting[uuid]:
+                del self._waiting[uuid]
+
+
+async def idle_facts(
+    hypervisor: Hypervisor, news: News, job: Job, uuid: str, snapshot: str = ""
+) -> DomainFacts:
+    """The facts, once nobody else is at work on the domain; or as they are when the job may wait
+    no longer (its max_wait), and then the preflight says who it is."""
+    loop = asyncio.get_running_loop()
+    while True:
+        facts = await hypervisor.facts(uuid, snapshot)
+        left = job.start_by - loop.time()
+        if not facts.holder or left <= 0:
+            return facts
+        job.wait_for(facts.holder)
+        await news.wait(uuid, min(left, LOOK_AGAIN_SECONDS))
+        if job.stopping:
+            raise Interrupted("waiting")
+
+
+class Writers:
+    """One job at a time writes RAM to a file system: two take longer, and both guests stand."""
+
+    def __init__(self) -> None:
+        self._locks: dict[int, asyncio.Lock] = {}
+
+    @contextlib.asynccontextmanager
+    async def turn(self, job: Job, facts: DomainFacts) -> AsyncIterator[bool]:
+        """Hold the file system of the domain's first disk; yields whether it had to be waited
+        for. Raises Busy past the job's max_wait."""
+        device = next((space.device for space in facts.space.values()), 0)
+        lock = self._locks.setdefault(device, asyncio.Lock()) if device else asyncio.Lock()
+        loop = asyncio.get_running_loop()
+        waited = lock.locked()
+        if waited:
+            job.wait_for("another job that writes RAM to the same file system")
+        try:
+            async with asyncio.timeout_at(max(job.start_by, loop.time() + 0.01)):
+                await lock.acquire()
+        except TimeoutError as e:
+            raise Busy(
+                f"VM {facts.info.name} is not snapshot: another job writes RAM to the same file "
+                "system; try again, or allow more max_wait",
+                item="ram-writer",
+            ) from e
+        try:
+            yield waited
+        finally:
+            lock.release()
