@@ -373,3 +373,21 @@ def test_translate_agent_that_gave_no_answer_is_never_a_refusal(number: int) -> 
     error = libvirt.libvirtError("freeze")
     error.err = (number, libvirt.VIR_FROM_QEMU, "no answer", 2, None, None, None, -1, -1)
     assert isinstance(translate(error, "cannot freeze VM web-1", changing=True), AgentUnavailable)
+
+
+def test_agent_that_dies_while_frozen_is_kept_at_after_the_verb_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiesce, "THAW_AFTER_SECONDS", 0.1)
+
+    async def body(bed: Bed) -> None:
+        async with frozen(bed.guests, bed.guest.info, "require") as quiet:
+            bed.guest.awake.clear()
+            await asyncio.sleep(0.1 + ANSWER / 2)  # the watchdog has begun to thaw it
+        assert (quiet.expired, quiet.thawed) == (True, -1)
+        await asyncio.sleep(ANSWER * 2)
+        assert stored(tmp_path) == ["web-1"]
+        bed.guest.awake.set()
+        await bed.settled()
+
+    play(tmp_path, body)
