@@ -21,6 +21,7 @@ from .model import DomainInfo, SnapshotInfo
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 60.0
+BUSY_SECONDS = 5.0
 PARALLEL_READS = 4
 LOADING_WAIT = 10.0
 
@@ -173,6 +174,8 @@ class Inventory:
                 raise
             picture = DomainPicture(info, {s.name: s for s in snapshots}, now)
             self._replace(uuid, picture)
+            if info.busy:  # its end sends no event of every job
+                asyncio.get_running_loop().call_later(BUSY_SECONDS, self._look_idle, uuid)
             return picture
 
     def _replace(self, uuid: str, picture: DomainPicture) -> None:
@@ -227,6 +230,10 @@ class Inventory:
         """Catch up on what happened while a job of ours was at work on the domain."""
         if uuid in self._missed:
             self._missed.discard(uuid)
+            self.look(uuid)
+
+    def _look_idle(self, uuid: str) -> None:
+        if uuid in self.domains and not self._hold(uuid):
             self.look(uuid)
 
     def look(self, uuid: str) -> None:

@@ -117,14 +117,19 @@ class Disk:
         return bool(self.source) and not self.readonly and self.device != "cdrom"
 
 
+NVRAM = "nvram"  # stands where a disk's target would; no disk of libvirt's can be called so
+
+
 @dataclass(frozen=True, slots=True)
 class DomainInfo:
     """A domain as libvirt has it now.
 
     memory: RAM in bytes. tpm: it has an emulated TPM, whose state only a snapshot with RAM holds.
-    io_error: paused by QEMU since a disk could not be written (a full file system). busy: somebody
-    has a job on it now, as far as that can be told at once. instance: libvirt's number of the
-    running VM, another one after every start and every internal revert; -1 = off.
+    io_error: paused by QEMU since a disk could not be written (a full file system). busy_since:
+    since when somebody has a job on it, 0 = nobody, as far as that can be told at once. instance:
+    libvirt's number of the running VM, another one after every start and every internal revert; -1
+    = off. nvram: the image of its UEFI variables where it is qcow2 (target NVRAM), which snapshots hold; raw_nvram_off: where
+    it is raw, libvirt snapshots the VM at least while it is off, without them.
     """
 
     uuid: str
@@ -136,12 +141,19 @@ class DomainInfo:
     memory: int = 0
     disks: tuple[Disk, ...] = ()
     raw_nvram: bool = False
+    raw_nvram_off: bool = False
+    nvram: Disk | None = None
     unmigratable: str = ""
     agent: bool = False
     tpm: bool = False
     io_error: bool = False
-    busy: bool = False
+    busy_since: int = 0
     instance: int = -1
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody has a job on it now, as far as that can be told at once."""
+        return self.busy_since > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,14 @@ _STATES = {
 }
 _IO_ERROR = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 JOB_GRACE = 1.0
+RAW_NVRAM_OFF = 9_003_000  # libvirt that snapshots a VM with a raw NVRAM while it is off
 
 
 def domain(dom: libvirt.virDomain) -> DomainInfo:
     """What a list shows of a domain. XMLDesc may wait behind a stuck VM (LIBVIRT.md 9)."""
     state, reason = dom.state()
     root = ET.fromstring(dom.XMLDesc(0))
+    raw_nvram = xml.raw_nvram(root)
     return DomainInfo(
         uuid=dom.UUIDString(),
         name=dom.name(),
@@ -38,12 +40,14 @@ def domain(dom: libvirt.virDomain) -> DomainInfo:
         managed_save=bool(dom.hasManagedSaveImage(0)),
         memory=xml.memory(root),
         disks=xml.disks(root),
-        raw_nvram=xml.raw_nvram(root),
+        raw_nvram=raw_nvram,
+        raw_nvram_off=raw_nvram and dom.connect().getLibVersion() >= RAW_NVRAM_OFF,
+        nvram=xml.nvram_image(root),
         unmigratable=xml.unmigratable(root),
         agent=xml.has_agent(root),
         tpm=xml.emulated_tpm(root),
         io_error=(state, reason) == _IO_ERROR,
-        busy=_has_job(dom),
+        busy_since=_busy_since(dom),
         instance=dom.ID(),
     )
 
@@ -98,6 +102,14 @@ def _has_job(dom: libvirt.virDomain) -> bool:
     with gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_INVALID):
         return bool(dom.controlInfo(0)[0] != libvirt.VIR_DOMAIN_CONTROL_OK)
     return False
+
+
+def _busy_since(dom: libvirt.virDomain) -> int:
+    with gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_INVALID):
+        state, _details, milliseconds = dom.controlInfo(0)
+        if state != libvirt.VIR_DOMAIN_CONTROL_OK:
+            return int(time.time() - milliseconds / 1000)
+    return 0
 
 
 def checkpoints(dom: libvirt.virDomain) -> tuple[str, ...]:

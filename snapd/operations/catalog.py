@@ -7,6 +7,7 @@ from ..model import JobState, Snapshot, SnapshotInfo, SnapshotKey, Status, Verb
 from ..store import Store
 from .jobs import Jobs
 
+CLOCKS_APART = 2  # seconds: one is rounded, the other measured
 
 class Catalog:
     """Joins the picture, the store and the jobs; holds nothing itself."""
@@ -22,6 +23,8 @@ class Catalog:
         key = SnapshotKey(picture.info.uuid, info.name, info.created)
         record = self._store.record(key)
         status = self._status(key)
+        if record is None and status is Status.OK and _in_the_making(picture, info):
+            status = Status.CREATING
         return Snapshot(picture.info.uuid, picture.info.name, info, record, status)
 
     def _status(self, key: SnapshotKey) -> Status:
@@ -34,3 +37,10 @@ class Catalog:
             if job.row.verb is Verb.DELETE:
                 return Status.DELETING
         return Status.OK
+
+
+def _in_the_making(picture: DomainPicture, info: SnapshotInfo) -> bool:
+    """Whether another tool may still be making it: libvirt lists a snapshot when it begins to, and
+    drops it if QEMU dies (LIBVIRT.md 9)."""
+    since = picture.info.busy_since
+    return since > 0 and info.created >= since - CLOCKS_APART and not info.current

@@ -182,7 +182,15 @@ class Pruner:
         job.enter("planning")
         if distrust := self.blocked or self._guard.distrust():
             raise Protected(f"nothing is pruned on VM {job.row.domain_name}: {distrust}")
-        return await self._inventory.refresh(job.row.domain)
+        picture = await self._inventory.refresh(job.row.domain)
+        if picture.info.io_error:
+            raise Protected(
+                f"nothing is pruned on VM {picture.info.name}: it is paused since a disk could "
+                "not be written; make room and resume it",
+                reason="io-error",
+                ways=("make-room", "resume"),
+            )
+        return picture
 
     async def _delete_each(
         self,

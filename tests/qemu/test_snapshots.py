@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -238,6 +242,27 @@ def test_signals_tell_of_ours_and_of_others(client: Client, guest: Guest) -> Non
     client.until("its end is told", lambda: "mine" in told("SnapshotDeleted"))
     guest.virsh("snapshot-revert", "theirs")
     client.until("a revert by virsh is told", lambda: "theirs" in told("SnapshotReverted"))
+
+
+def test_snapshot_that_virsh_is_still_making_is_shown_as_such_and_told_when_it_is_made(
+    client: Client, guest: Guest
+) -> None:
+    """libvirt lists it from the beginning, and drops it if QEMU dies."""
+    client.listen()
+    pid = int(Path(f"/run/libvirt/qemu/{guest.name}.pid").read_text())
+    guest.cmd("fill", "40")
+    making = subprocess.Popen(["virsh", "snapshot-create-as", guest.name, "theirs"])
+    try:
+        client.until("libvirt lists it", lambda: "theirs" in listed(guest), pause=0.005)
+        os.kill(pid, signal.SIGSTOP)
+        row = client.until("we list it", lambda: client.snapshots("vm").get("theirs"))
+        assert (row["Status"], row["Origin"]) == ("creating", "foreign")
+        assert client.signals("SnapshotCreated") == []
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        assert making.wait(60) == 0
+    client.until("it is made", lambda: client.snapshots("vm")["theirs"]["Status"] == "ok")
+    assert [d["Name"] for _uuid, _path, d in client.signals("SnapshotCreated")] == ["theirs"]
 
 
 def test_policy_word_of_unknown_domain_is_named(client: Client, guest: Guest) -> None:
