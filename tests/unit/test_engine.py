@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,12 +77,11 @@ class Stubs:
 Body = Callable[[Stubs, Engine, Store], Coroutine[Any, Any, None]]
 
 
-def play(folder: Path, body: Body) -> None:
+def play(folder: Path, body: Body, stubs: Stubs | None = None) -> None:
     """Run a test's body beside a running engine."""
 
-    async def main() -> None:
+    async def main(stubs: Stubs) -> None:
         store = await Store.open(folder)
-        stubs = Stubs()
         stubs.jobs = stubs
         guard = ClockGuard(wall=lambda: stubs.now, boot=lambda: stubs.now)
         engine = Engine(
@@ -100,7 +99,7 @@ def play(folder: Path, body: Body) -> None:
         finally:
             await store.close()
 
-    asyncio.run(main())
+    asyncio.run(main(stubs or Stubs()))
 
 
 async def running(engine: Engine, until: Callable[[], bool]) -> None:
@@ -194,6 +193,54 @@ def test_slot_is_run_once_however_often_it_looks(tmp_path: Path) -> None:
         await running(engine, lambda: len(stubs.made) == 2)
 
     play(tmp_path, body)
+
+
+class Queue(Stubs):
+    """Its jobs wait for their turn until they are let or cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Job] = []
+
+    async def create(self, info: DomainInfo, wish: Any, asker: Any, parent: int = 0) -> Job:
+        job = await super().create(info, wish, asker, parent)
+        job.row = replace(job.row, id=len(self.made), state=JobState.QUEUED)
+        job.ended.clear()
+        self.waiting.append(job)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        job.row = replace(job.row, state=JobState.CANCELLED)
+        job.ended.set()
+
+
+def test_hold_takes_a_waiting_run_out_of_the_queue_and_has_the_others_run(tmp_path: Path) -> None:
+    stubs = Queue()
+
+    async def body(_stubs: Stubs, engine: Engine, store: Store) -> None:
+        told: list[RunRow] = []
+        engine.on_run(told.append)
+        for name in ("a", "b"):
+            stubs.add(name)
+            owing(engine, name)
+        await running(engine, lambda: bool(stubs.waiting))
+        await engine._holds.hold("a", stubs.domains[VM].info, reason="moving")
+        async with asyncio.timeout(5):
+            while len(stubs.waiting) < 2:
+                await asyncio.sleep(0.01)
+        assert [wish.policies for wish in stubs.made] == [("a", "b"), ("b",)]
+        job = stubs.waiting[1]
+        assert job.row.state is JobState.QUEUED
+        job.row = replace(job.row, state=JobState.DONE)
+        job.ended.set()
+        async with asyncio.timeout(5):
+            while len(told) < 2:
+                await asyncio.sleep(0.01)
+        found = [(row.policy, row.outcome, row.reason) for row in told]
+        assert found[0] == ("a", "skipped", "held: moving")
+        assert found[1][:2] == ("b", "made")
+
+    play(tmp_path, body, stubs)
 
 
 @pytest.mark.parametrize("what", ["connected", "loading"])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from snapd.errors import Busy, Cancelled, InvalidArgument, LimitExceeded, TimedOut
-from snapd.model import JobState
-from snapd.operations import Job, Jobs
+from snapd.model import DomainInfo, JobState, State
+from snapd.operations import Job, Jobs, Outcome
 from snapd.store import Store
 from tests.unit.jobs_on_store import OTHER, VM, at_once, ended, play, until, wanted
 
@@ -163,5 +163,74 @@ def test_wait_too_short_is_timed_out_and_the_job_goes_on(tmp_path: Path) -> None
         gate.set()
         assert (await jobs.wait(job, None)).row.state is JobState.DONE
         assert await jobs.wait(job, 0) is job
+
+    play(tmp_path, body)
+
+
+# ---- acts that are no jobs
+
+
+WEB = DomainInfo(VM, "web-1", State.RUNNING)
+
+
+def test_occupied_waits_for_the_job_and_the_next_job_for_it(tmp_path: Path) -> None:
+    async def body(jobs: Jobs, store: Store) -> None:
+        done, freed = asyncio.Event(), list[str]()
+        jobs.listen(freed=freed.append)
+        first = await jobs.submit(wanted("first"), until(done))
+        order: list[str] = []
+
+        async def act() -> None:
+            async with jobs.occupied(WEB, "description of snapshot one", 10):
+                assert jobs.holds(VM)
+                order.append("act")
+                await asyncio.sleep(0.05)
+                order.append("acted")
+
+        async def note(job: Job) -> Outcome:
+            order.append("second")
+            return Outcome()
+
+        task = asyncio.create_task(act())
+        await asyncio.sleep(0.05)
+        second = await jobs.submit(wanted("second"), note)
+        assert order == []
+        done.set()
+        await task
+        await ended(first)
+        await ended(second)
+        assert order == ["act", "acted", "second"]
+        assert (freed, jobs.holds(VM)) == ([VM], False)
+
+    play(tmp_path, body)
+
+
+def test_occupied_past_its_time_is_busy_with_the_holder_both_ways(tmp_path: Path) -> None:
+    async def body(jobs: Jobs, store: Store) -> None:
+        done = asyncio.Event()
+        job = await jobs.submit(wanted("first"), until(done))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Busy, match=r"web-1 is busy: job 1 \(create first\)"):
+            async with jobs.occupied(WEB, "description of snapshot one", 0.05):
+                raise AssertionError("held by two")
+        done.set()
+        await ended(job)
+        async with jobs.occupied(WEB, "description of snapshot one", 1):
+            late = await ended(await jobs.submit(wanted("late", max_wait=0.05), at_once))
+        assert late.row.error_name == Busy("").name
+        assert "description of snapshot one" in late.row.error_message
+        assert (await ended(await jobs.submit(wanted("then"), at_once))).row.state == "done"
+
+    play(tmp_path, body)
+
+
+def test_occupied_is_free_again_after_an_error(tmp_path: Path) -> None:
+    async def body(jobs: Jobs, store: Store) -> None:
+        freed = list[str]()
+        jobs.listen(freed=freed.append)
+        with pytest.raises(Busy):
+            async with jobs.occupied(WEB, "act", 1):
+                raise Busy("refused")
+        assert (freed, jobs.holds(VM)) == ([VM], False)
 
     play(tmp_path, body)

@@ -80,6 +80,7 @@ def test_plan_lets_go_what_the_policy_made_and_does_not_keep() -> None:
         snapshot("x", 600, origin=Origin.MANUAL),
         snapshot("x", 600, origin=Origin.MANUAL, policies=()),
         snapshot("x", 600, origin=Origin.TRIAL),
+        snapshot("x", 600, origin=Origin.FOREIGN, policies=(), pin="audit"),
         snapshot("x", 600, policies=("removed",)),
         snapshot("x", 600, policies=("p", "removed")),
         snapshot("x", 600, pin="audit"),
@@ -112,6 +113,26 @@ def test_plan_safety_snapshots_have_rules_of_their_own() -> None:
     stale = [snapshot(f"x{n}", 15 * DAY + n, Origin.SAFETY, ()) for n in range(2)]
     assert going(stale) == ["x1"]
     assert going(safety, [], Settings(safety_last=1)) == ["b", "c", "d"]
+
+
+def test_plan_held_policy_lets_go_of_nothing_and_others_of_theirs() -> None:
+    other = replace(KEEP_1, name="q")
+    found = [snapshot(f"{p}{n}", n * 60, policies=(p,)) for p in "pq" for n in range(2)]
+    found.append(snapshot("both", 600, policies=("p", "q")))
+    found += [snapshot(f"s{n}", n * 60, Origin.SAFETY, ()) for n in range(5)]
+    policies = {"p": KEEP_1, "q": other}
+
+    def left(held: set[str]) -> dict[str, tuple[str, ...]]:
+        decisions = plan(found, policies, Settings(), NOW, held)
+        return {d.candidate.id: d.reasons for d in decisions if not d.keep}
+
+    assert set(left(set())) == {"p1", "q1", "both", "s3", "s4"}
+    assert set(left({"q"})) == {"p1", "s3", "s4"}
+    assert left({""}) == {}
+    told = {d.candidate.id: d.reasons for d in plan(found, policies, Settings(), NOW, {"q"})}
+    assert told["both"] == told["q1"] == ("q: held",)
+    everything = {d.candidate.id: d.reasons for d in plan(found, policies, Settings(), NOW, {""})}
+    assert (everything["p1"], everything["s4"]) == (("p: held",), ("held",))
 
 
 def test_plan_id_is_about_what_goes_only() -> None:

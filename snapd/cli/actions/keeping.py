@@ -54,7 +54,8 @@ async def adopt(client: Client, args: Namespace, screen: Screen) -> int:
 async def hold(client: Client, args: Namespace, screen: Screen) -> int:
     await client.act("Hold", args.vm, args.policy, args.until, args.reason)
     until = times.moment(args.until, screen.now) if args.until else "it is taken back"
-    again = screen.command("unhold", *_words(args))
+    vm, policy = [args.vm] if args.vm else [], ["--policy", args.policy] if args.policy else []
+    again = screen.command("unhold", *vm, options=policy)
     screen.say(f"{_of(args)} left alone until {until}; to take it back: {again}")
     screen.document(
         {"VM": args.vm, "Policy": args.policy, "Until": args.until, "Reason": args.reason}
@@ -102,7 +103,3 @@ def _of(args: Namespace) -> str:
     """`VM web-1 is`, `VM web-1, by policy nightly, is`."""
     vm = f"VM {name(args.vm)}" if args.vm else "every VM"
     return f"{vm}, by policy {args.policy}, is" if args.policy else f"{vm} is"
-
-
-def _words(args: Namespace) -> list[str]:
-    return [*([args.vm] if args.vm else []), *(["--policy", args.policy] if args.policy else [])]

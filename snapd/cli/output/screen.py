@@ -77,9 +77,9 @@ class Screen:
         sys.stderr.write(CLEAR + text.safe(line))
         sys.stderr.flush()
 
-    def command(self, *words: str) -> str:
+    def command(self, *words: str, options: Sequence[str] = ()) -> str:
         """A virtsnap command to type on the bus of this one."""
-        return text.command(self.bus, *words)
+        return text.command(self.bus, *words, options=options)
 
     def flush(self) -> None:
         """Raises BrokenPipeError where nobody reads any more."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 
 
 def safe(text: str) -> str:
@@ -24,9 +25,9 @@ def name(text: str) -> str:
     return f"'{shown}'" if not text or shown != shown.strip() else shown
 
 
-def command(bus: str, *words: str) -> str:
+def command(bus: str, *words: str, options: Sequence[str] = ()) -> str:
     """A virtsnap command to type, on the same bus: `words` quoted for the shell, and names that
-    begin with a dash kept from being taken for options."""
+    begin with a dash kept from being taken for options. options: stand behind the first word."""
     session = os.environ.get("DBUS_SESSION_BUS_ADDRESS")
     where = {"system": [], "session": ["--session"], session: ["--session"]}.get(
         bus, ["--bus-address", bus]
@@ -35,6 +36,7 @@ def command(bus: str, *words: str) -> str:
     dashed = next((n for n, word in enumerate(words) if word.startswith("-")), None)
     if dashed is not None:
         guarded.insert(dashed, "--")
+    guarded[1:1] = options
     return shlex.join(["virtsnap", *where, *guarded])
 
 

@@ -60,7 +60,7 @@ def _told(word: str, bus: str, problem: Mapping[str, str]) -> str:
     if word == "unhold":
         vm, policy = problem.get("DomainUUID", ""), problem.get("Policy", "")
         on, of = [vm] if vm else [], ["--policy", policy] if policy else []
-        return f"when it is over: {text.command(bus, 'unhold', *on, *of)}"
+        return f"when it is over: {text.command(bus, 'unhold', *on, options=of)}"
     if word == "confirm-prune":
         uuid = problem.get("DomainUUID", "")
         call = f"PreviewRetention 'ssa{{sv}}' {uuid or 'VM'} '' 0"

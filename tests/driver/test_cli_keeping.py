@@ -1,0 +1,95 @@
+"""virtsnap pin, unpin, adopt, describe, hold, unhold against the real daemon."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.driver.house import WEB1, House, uuid_of
+from tests.driver.test_cli import cli, rows
+from tests.driver.test_retention import own, text
+
+
+def test_describe_pin_and_unpin_do_it_and_say_so(running: House) -> None:
+    done = cli(running, "describe", "web-1", "by-hand", "two words")
+    assert (done.code, done.out) == (0, "VM web-1: snapshot by-hand has its description\n")
+    pinned = cli(running, "pin", WEB1, "by-hand", "--reason", "audit")
+    said = "VM web-1: snapshot by-hand is pinned: nobody deletes it\n"
+    assert (pinned.code, pinned.out, pinned.err) == (0, said, "")
+    shown = cli(running, "list", "web-1").out
+    assert "pinned: audit" in shown and "two words" in shown
+    refused = cli(running, "delete", "web-1", "by-hand")
+    assert refused.code == 4
+    assert "audit" in refused.err and "virtsnap unpin" in refused.err
+    unpinned = cli(running, "unpin", "web-1", "by-hand", "--json").json
+    (row,) = rows(running, "list", "web-1")
+    assert unpinned == row
+    assert (row["Pinned"], row["Description"]) == (False, "two words")
+    verbs = [row["Verb"] for row in rows(running, "history", "web-1", "by-hand")]
+    assert verbs == ["unpin", "delete", "pin", "describe"]
+
+
+def test_pin_without_reason_is_shown_as_pinned(running: House) -> None:
+    cli(running, "pin", "web-1", "by-hand")
+    (line,) = [x for x in cli(running, "list", "web-1").out.splitlines() if "by-hand" in x]
+    assert "pinned" in line and "pinned:" not in line
+
+
+def test_unpin_says_that_the_next_prune_deletes_it(house: House) -> None:
+    house.host_of(1, 2)
+    own(house, ["s-0", "s-1"], "keep1")
+    house.policy("keep1", text("vm-0", "last = 1"))
+    house.start().act(uuid_of(0), "s-0", "Pin", "")
+    done = cli(house, "unpin", "vm-0", "s-0")
+    assert done.out == "VM vm-0: snapshot s-0 is not pinned\n"
+    assert "next prune deletes s-0 (keep1: no-rule-matches)" in done.err
+    assert cli(house, "unpin", "vm-0", "s-1").err == ""
+
+
+def test_adopt_gives_it_to_the_policy_and_says_what_goes(house: House) -> None:
+    house.host_of(1, 2)
+    house.policy("keep1", text("vm-0", "last = 1"))
+    house.start()
+    done = cli(house, "adopt", "vm-0", "s-0", "s-1", "--policy", "keep1")
+    assert (done.code, done.out) == (0, "VM vm-0: 2 snapshots count for policy keep1 now\n")
+    assert "next prune deletes s-0" in done.err and "s-1" not in done.err
+    assert {row["Origin"] for row in rows(house, "list", "vm-0")} == {"policy"}
+    again = cli(house, "adopt", "vm-0", "s-0", "--policy", "keep1", "--json")
+    assert again.code == 4
+    assert again.error["error"] == "org.virtsnap.Error.AlreadyExists"
+
+
+def test_hold_is_shown_with_the_command_that_takes_it_back(house: House) -> None:
+    house.policy("hourly", text("web-*", "last = 1"))
+    house.start().rows("ListDomains")
+    done = cli(house, "hold", "web-1", "--policy", "hourly", "--reason", "moving")
+    undo = f"virtsnap --bus-address {house.address} unhold"
+    assert done.code == 0
+    assert done.out.endswith(f"to take it back: {undo} --policy hourly web-1\n")
+    status = cli(house, "status").out
+    assert "moving" in status
+    assert f"{undo} --policy hourly {WEB1}" in status
+    until = {"VM": "", "Policy": "", "Until": 4102444800, "Reason": ""}
+    assert cli(house, "hold", "--until", "2100-01-01", "--json").json == until
+    assert (
+        len(house.client.properties("/org/virtsnap/Snapd1/policies/hourly", "Policy")["Holds"]) == 2
+    )
+    assert cli(house, "unhold", "web-2").code == 2, "all VMs are held"
+    assert cli(house, "unhold").out == "every VM is not held any more\n"
+    assert "moving" not in cli(house, "status").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["pin", "web-1", "absent"], 3),
+        (["describe", "web-1", "by-hand", "bell\x07"], 2),
+        (["adopt", "web-1", "by-hand"], 2),
+        (["adopt", "web-1", "by-hand", "--policy", "absent"], 3),
+        (["hold", "absent"], 3),
+        (["hold", "--until", "2001-01-01"], 2),
+    ],
+)
+def test_keeping_refused_has_the_exit_code_of_its_error(
+    shared: House, arguments: list[str], code: int
+) -> None:
+    assert cli(shared, *arguments).code == code
