@@ -128,8 +128,8 @@ class DomainInfo:
     io_error: paused by QEMU since a disk could not be written (a full file system). busy_since:
     since when somebody has a job on it, 0 = nobody, as far as that can be told at once. instance:
     libvirt's number of the running VM, another one after every start and every internal revert; -1
-    = off. nvram: the image of its UEFI variables where it is qcow2 (target NVRAM), which snapshots hold; raw_nvram_off: where
-    it is raw, libvirt snapshots the VM at least while it is off, without them.
+    = off. nvram: the image of its UEFI variables (target NVRAM), if qcow2: snapshots hold it too.
+    raw_nvram_off: it is raw, and libvirt snapshots the VM at least while it is off, without it.
     """
 
     uuid: str

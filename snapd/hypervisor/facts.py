@@ -31,8 +31,9 @@ class Gatherer:
         """images, unreadable, misdeclared, space and missing; with wants, what the domain in a
         snapshot wants of the host, also needs and users."""
         wanted = [d for d in facts.info.disks if d.writable and d.kind == "file"]
+        nvram = [facts.info.nvram] if facts.info.nvram else []
         await asyncio.gather(
-            *(self._read(facts, d) for d in wanted if d.format),
+            *(self._read(facts, d) for d in (*wanted, *nvram) if d.format),
             *(self._measure(facts, d) for d in wanted if d.source),
             self._look_for_files(facts),
             *(

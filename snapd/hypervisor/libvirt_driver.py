@@ -237,7 +237,8 @@ class LibvirtHypervisor:
             return 0
 
         def call(dom: libvirt.virDomain) -> int:
-            return monitor.take(dom, monitor.nodes(dom, disks), name).milliseconds
+            _held, nodes = monitor.with_nvram(dom, disks)
+            return monitor.take(dom, nodes, name).milliseconds
 
         try:
             return await self._act(uuid, f"make snapshot {name} of", call)
@@ -283,8 +284,8 @@ class LibvirtHypervisor:
 
     async def remove_tags(self, uuid: str, disks: Sequence[Disk], name: str) -> None:
         def call(dom: libvirt.virDomain) -> None:
-            nodes = monitor.nodes(dom, disks)
-            for target, listed in monitor.tags(dom, disks, nodes).items():
+            held, nodes = monitor.with_nvram(dom, disks)
+            for target, listed in monitor.tags(dom, held, nodes).items():
                 if any(tag == name for _id, tag in listed):
                     monitor.remove(dom, nodes[target], name)
 

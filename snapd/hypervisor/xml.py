@@ -7,7 +7,7 @@ import io
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
-from ..model import Disk, Kind, SnapshotInfo, State
+from ..model import NVRAM, Disk, Kind, SnapshotInfo, State
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
@@ -66,6 +66,19 @@ def raw_nvram(domain: ET.Element) -> bool:
     """Whether firmware variables live in a raw file, which no internal snapshot holds."""
     nvram = domain.find("./os/nvram")
     return nvram is not None and nvram.get("format", "raw") == "raw"
+
+
+def nvram_image(domain: ET.Element) -> Disk | None:
+    """The image of firmware variables where it is qcow2: internal snapshots hold it.
+
+    libvirt that can't do that (before 10.9) leaves the format out, or doesn't start such a VM.
+    """
+    nvram = domain.find("./os/nvram")
+    if nvram is None or nvram.get("format") != "qcow2":
+        return None
+    source = nvram.find("source")
+    path = source.get("file", "") if source is not None else (nvram.text or "").strip()
+    return Disk(NVRAM, path, "qcow2") if path else None
 
 
 def emulated_tpm(domain: ET.Element) -> bool:

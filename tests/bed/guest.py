@@ -7,6 +7,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from tests.bed import recipe, talk
 from tests.bed.recipe import Disk, Hardware
@@ -46,7 +47,7 @@ class Guest:
         disks: int | Sequence[str] = 1,
         disk_mib: int = 64,
         hardware: Hardware = Hardware(),  # noqa: B008
-    ) -> "Guest":
+    ) -> Self:
         """Make the images of a guest below `images`; `disks` is their number or their formats."""
         formats = ("qcow2",) * disks if isinstance(disks, int) else tuple(disks)
         folder = images / name
@@ -70,7 +71,7 @@ class Guest:
         """Start the domain; wait() says when the guest answers."""
         virsh("start", self.name)
 
-    def up(self) -> "Guest":
+    def up(self) -> Self:
         """Define, start and wait."""
         self.define()
         self.start()

@@ -274,3 +274,11 @@ def test_described_changes_the_description_alone(conn: libvirt.virConnect, text:
         ET.tostring(expected), strip_text=True
     )
     assert dom.snapshotCurrent(0).getName() == "one"
+
+
+def test_nvram_image_only_where_it_is_qcow2() -> None:
+    image = xml.nvram_image(domain("uefi-qcow2-nvram"))
+    assert image is not None
+    assert (image.source, image.format, image.writable) == ("@DIR@/VARS.qcow2", "qcow2", True)
+    assert xml.nvram_image(domain("uefi-raw-nvram")) is None
+    assert xml.nvram_image(domain("two-qcow2")) is None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ...errors import AlreadyExists, PreflightFailed, Unsupported
 from ...hypervisor import DomainFacts, ImageInfo
-from ...model import Disk
+from ...model import Disk, DomainInfo
 from .blocker import Blocker
 
 MIN_REFCOUNT_BITS = 16
@@ -15,6 +15,11 @@ MIN_REFCOUNT_BITS = 16
 def writable(disks: Iterable[Disk]) -> tuple[Disk, ...]:
     """The disks that a snapshot has to include, since the guest can change them."""
     return tuple(d for d in disks if d.writable)
+
+
+def held(info: DomainInfo) -> tuple[Disk, ...]:
+    """What has the snapshot's tag in it: the writable disks, and the NVRAM where it is qcow2."""
+    return (*writable(info.disks), *((info.nvram,) if info.nvram else ()))
 
 
 def disk_blockers(disks: Sequence[Disk], *, has_images: bool) -> Iterator[Blocker]:
@@ -49,7 +54,7 @@ def _disk_fault(disk: Disk) -> tuple[str, str]:
 
 def image_blockers(facts: DomainFacts, name: str) -> Iterator[Blocker]:
     """What the images tell: read from their headers, one layer, by the declared format."""
-    for disk in writable(facts.info.disks):
+    for disk in held(facts.info):
         if blocker := unreadable(facts, disk):
             yield blocker
         elif image := facts.images.get(disk.target):

@@ -67,7 +67,7 @@ def memory_blockers(info: DomainInfo, *, with_memory: bool) -> Iterator[Blocker]
             f"its RAM cannot be saved because of {info.unmigratable}",
             ("no-memory", "shut-off"),
         )
-    if info.raw_nvram:
+    if info.raw_nvram and (with_memory or not info.raw_nvram_off):
         yield Blocker(
             Unsupported,
             "uefi-raw-nvram",

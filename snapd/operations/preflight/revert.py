@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ...errors import Inconsistent, NeedsForce, PreflightFailed, Protected, Unsupported
 from ...hypervisor import DomainFacts, Need
-from ...model import Kind, SnapshotInfo, State
+from ...model import NVRAM, Kind, SnapshotInfo, State
 from .blocker import Blocker
-from .disks import unreadable, writable
+from .disks import held, unreadable, writable
 from .domain import holder_blockers, tree_blockers
 from .external import external_blockers
 
@@ -80,8 +80,11 @@ def tag_blockers(facts: DomainFacts, snapshot: SnapshotInfo, *, partly: bool) ->
 
     partly: it may be missing in some (a delete that was broken off is to be finished).
     """
-    disks = {d.target: d for d in facts.info.disks}
-    for target in snapshot.disks or [d.target for d in writable(facts.info.disks)]:
+    disks = {d.target: d for d in (*facts.info.disks, *held(facts.info))}
+    targets = list(snapshot.disks or [d.target for d in writable(facts.info.disks)])
+    if facts.info.nvram and not snapshot.memory:  # with RAM libvirt reverts without it
+        targets.append(NVRAM)
+    for target in targets:
         image = facts.images.get(target)
         if image is None:
             if target in disks and (blocker := unreadable(facts, disks[target])):
