@@ -66,11 +66,17 @@ async def create(ctx: Context, job: Job, wish: Wish) -> Outcome:
     return outcome
 
 
+def planned(ctx: Context, facts: DomainFacts, wish: Wish) -> Plan:
+    """The plan as things stand."""
+    uuid = facts.info.uuid
+    frozen_now = any(guest.domain == uuid for guest in ctx.frozen_guests.listed())
+    records, monitor = ctx.store.records_of(uuid), ctx.hypervisor.has_monitor
+    return plan(facts, wish, records, wish.name, monitor=monitor, frozen=frozen_now)
+
+
 async def _planned(ctx: Context, job: Job, wish: Wish) -> tuple[DomainFacts, Plan]:
-    uuid = job.row.domain
-    facts = await idle_facts(ctx.hypervisor, ctx.news, job, uuid)
-    monitor = ctx.hypervisor.has_monitor
-    made = plan(facts, wish, ctx.store.records_of(uuid), wish.name, monitor=monitor)
+    facts = await idle_facts(ctx.hypervisor, ctx.news, job, job.row.domain)
+    made = planned(ctx, facts, wish)
     refuse(f"cannot snapshot VM {facts.info.name}", made.blockers)
     return facts, made
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..errors import Unsupported
+from ..errors import Busy, Unsupported
 from ..hypervisor import DomainFacts
 from ..model import Consistency, DomainInfo, Record, State, Warned
 from .pause import estimate_ms
@@ -41,16 +41,23 @@ class Plan:
 
 
 def plan(
-    facts: DomainFacts, wish: Wish, records: Iterable[Record], name: str, *, monitor: bool
+    facts: DomainFacts,
+    wish: Wish,
+    records: Iterable[Record],
+    name: str,
+    *,
+    monitor: bool,
+    frozen: bool = False,
 ) -> Plan:
     """The way, whether RAM is saved, what is warned of, and every blocker.
 
     records: ours of this domain, for the last measured pause. name: the snapshot's, "" = one that
-    is free is found. monitor: whether the monitor may be used.
+    is free is found. monitor: whether the monitor may be used. frozen: the guest may be frozen
+    since an earlier snapshot, and RAM that is saved now would bring that back with it.
     """
     records = list(records)
     memory_ms = estimate_ms(facts, records, memory=True)
-    memory, reasons, found = _decide(facts, wish, memory_ms, monitor=monitor)
+    memory, reasons, found = _decide(facts, wish, memory_ms, monitor=monitor, frozen=frozen)
     info = facts.info
     way = Way.MONITOR if info.state.active and not memory else Way.LIBVIRT
     found += create_blockers(
@@ -86,7 +93,7 @@ def _left_out(info: DomainInfo, *, memory: bool) -> list[Warned]:
 
 
 def _decide(
-    facts: DomainFacts, wish: Wish, memory_ms: int, *, monitor: bool
+    facts: DomainFacts, wish: Wish, memory_ms: int, *, monitor: bool, frozen: bool
 ) -> tuple[bool, list[str], list[Blocker]]:
     """Whether RAM is saved; why not, where that was wanted; what is against the wish itself."""
     info = facts.info
@@ -94,6 +101,9 @@ def _decide(
     if not info.state.active:
         return False, [], found
     against = [*memory_blockers(info, with_memory=True)]
+    if frozen:
+        why = "its file systems may be frozen since an earlier snapshot, and its RAM with them"
+        against.append(Blocker(Busy, "frozen", "", why, ("restart-agent", "memory-no")))
     if memory_ms > wish.max_pause * 1000:
         against.append(_too_long(memory_ms, wish))
     if wish.memory == "yes":

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from ..hypervisor import DomainFacts
 from ..model import DomainInfo, Record, SnapshotInfo, SnapshotKey, State, Warned
 from .context import Context, pick
+from .create import planned
 from .delete import blockers as delete_blockers
 from .delete import descendants
-from .plan import Plan, expected, plan
+from .plan import Plan, expected
 from .preflight import Blocker, writable
 from .revert import agreed, safety_wish
 from .revert import blockers as revert_blockers
@@ -52,8 +53,7 @@ class Preview:
 async def preview_create(ctx: Context, uuid: str, wish: Wish) -> Preview:
     """What such a snapshot would be. Raises InvalidArgument, NoSuchDomain, TimedOut."""
     facts = await ctx.hypervisor.facts(uuid)
-    records = ctx.store.records_of(uuid)
-    made = plan(facts, wish, records, wish.name, monitor=ctx.hypervisor.has_monitor)
+    made = planned(ctx, facts, wish)
     need, have = _space(facts, made)
     held = [d.target for d in writable(facts.info.disks)]
     return Preview(
@@ -83,9 +83,7 @@ async def preview_revert(ctx: Context, wish: RevertWish) -> Preview:
     found = revert_blockers(ctx.store, facts, listed, wish)
     need = have = pause = 0
     if wish.safety:
-        records = ctx.store.records_of(key.domain)
-        monitor = ctx.hypervisor.has_monitor
-        made = plan(facts, safety_wish(facts, key.name), records, "", monitor=monitor)
+        made = planned(ctx, facts, safety_wish(facts, key.name))
         found += [b for b in made.blockers if b not in found]
         (need, have), pause = _space(facts, made), made.pause_ms
     record = ours(ctx.store.record(key))

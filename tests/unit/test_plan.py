@@ -9,6 +9,7 @@ import pytest
 
 from snapd.errors import (
     AgentUnavailable,
+    Busy,
     InvalidArgument,
     Unsupported,
 )
@@ -140,6 +141,14 @@ def test_decide_raw_nvram_left_out_and_said() -> None:
 def test_plan_impossible_unsupported(wish: Wish, pause: int, monitor: bool, word: str) -> None:
     found = _plan(ON, wish, pause, monitor=monitor).blockers
     assert [(b.error, b.reason) for b in found] == [(Unsupported, word)]
+
+
+def test_plan_ram_of_guest_that_may_be_frozen_left_out_or_refused() -> None:
+    """A revert to it would bring a frozen guest back, of which nobody knows."""
+    auto = plan(facts_of(ON), Wish(), [], "", monitor=True, frozen=True)
+    assert (auto.way, [w.reason for w in auto.warnings]) == (Way.MONITOR, ["memory-left-out"])
+    refused = plan(facts_of(ON), Wish(memory="yes"), [], "", monitor=True, frozen=True)
+    assert [(b.error, b.reason) for b in refused.blockers] == [(Busy, "frozen")]
 
 
 def test_wish_memory_and_quiescing_invalid_argument() -> None:
