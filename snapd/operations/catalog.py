@@ -9,6 +9,7 @@ from .jobs import Jobs
 
 CLOCKS_APART = 2  # seconds: one is rounded, the other measured
 
+
 class Catalog:
     """Joins the picture, the store and the jobs; holds nothing itself."""
 
@@ -23,7 +24,8 @@ class Catalog:
         key = SnapshotKey(picture.info.uuid, info.name, info.created)
         record = self._store.record(key)
         status = self._status(key)
-        if record is None and status is Status.OK and _in_the_making(picture, info):
+        ours = record is not None and record.owned
+        if not ours and status is Status.OK and _in_the_making(picture, info):
             status = Status.CREATING
         return Snapshot(picture.info.uuid, picture.info.name, info, record, status)
 

@@ -113,6 +113,10 @@ def test_plan_safety_snapshots_have_rules_of_their_own() -> None:
     stale = [snapshot(f"x{n}", 15 * DAY + n, Origin.SAFETY, ()) for n in range(2)]
     assert going(stale) == ["x1"]
     assert going(safety, [], Settings(safety_last=1)) == ["b", "c", "d"]
+    pinned = snapshot("pin", 0, Origin.SAFETY, (), pin="audit")
+    assert going([pinned, *safety], [], Settings(safety_last=1)) == ["b", "c", "d"]
+    old = snapshot("pin", 90 * DAY, Origin.SAFETY, (), pin="audit")
+    assert going([old, *safety], [], Settings(safety_last=1)) == ["b", "c", "d"]
 
 
 def test_plan_held_policy_lets_go_of_nothing_and_others_of_theirs() -> None:
