@@ -9,7 +9,7 @@ from ..model import State, Warned
 from .context import Context
 from .job import Job
 
-AGENT_TRIES = 4
+AGENT_SECONDS = 5.0
 AGENT_PAUSE = 1.0
 
 
@@ -35,17 +35,18 @@ async def set_clock(ctx: Context, job: Job, *, agent: bool) -> bool:
     """Set the guest's time once, by its agent: RAM that comes back brings its old clock along
     (FIELD_REPORTS 55). Best effort. agent: there was one before, so it is waited for a little, and
     said where it doesn't do it. Returns whether it was set."""
-    vm = job.row.domain_name
+    vm, loop = job.row.domain_name, asyncio.get_running_loop()
     job.enter("setting-time")
-    for tries_left in reversed(range(AGENT_TRIES if agent else 1)):
+    until = loop.time() + (AGENT_SECONDS if agent else 0)
+    while True:
         try:
             await ctx.hypervisor.set_time(job.row.domain, int(ctx.clock()))
+            return True
         except SnapdError as e:
             why = e.message
-            if tries_left:
-                await asyncio.sleep(AGENT_PAUSE)
-        else:
-            return True
+        if loop.time() >= until:
+            break
+        await asyncio.sleep(AGENT_PAUSE)
     if agent:
         text = f"the clock of VM {vm} is old: its agent did not set it ({why})"
         job.warn(Warned("guest-time", vm, text))

@@ -38,6 +38,8 @@ async def revert(ctx: Context, job: Job, wish: RevertWish) -> Outcome:
     if facts.info.managed_save:
         job.enter("discarding-saved-state", acting=True)
         await ctx.hypervisor.discard_saved_state(wish.key.domain)
+        text = f"the managed save of VM {facts.info.name} was removed, as was asked for"
+        job.warn(Warned("saved-state", facts.info.name, text))
     job.enter("reverting", acting=True)
     await ctx.hypervisor.revert(
         wish.key.domain,
