@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 from pathlib import Path
 
@@ -93,6 +94,7 @@ def test_findings_tag_of_a_job_at_work_is_the_jobs() -> None:
         ("tag-gone", "left", "no snapshot of that name in vda (a.qcow2), vdb (b.qcow2)"),
     ]
     assert of(facts(vda=(("1", "new"),)), job(7, "new", JobState.DONE)) == []
+    assert of(facts(listed("going")), job(7, "going", JobState.DONE)) == []
 
 
 def test_findings_of_a_vm_that_somebody_holds_say_unchecked_and_no_more() -> None:
@@ -187,6 +189,8 @@ def test_look_reads_backing_as_qemu_img_wrote_it(tmp_path: Path) -> None:
     make("-b", f"json:{json.dumps(backing)}", "-F", "qcow2", "odd")
     (tmp_path / "raw").write_bytes(bytes(512))
     (tmp_path / "short").write_bytes(b"QFI\xfb")
+    long = struct.pack(">4sIQI", b"QFI\xfb", 3, 64, 1024)  # QEMU takes at most 1023 bytes
+    (tmp_path / "long").write_bytes(long.ljust(64, b"\0") + b"x" * 1024)
     (tmp_path / "link").symlink_to("base")
     seen = look([str(tmp_path)], [f"{tmp_path}/link"])
     base = str(tmp_path / "base")
@@ -196,6 +200,7 @@ def test_look_reads_backing_as_qemu_img_wrote_it(tmp_path: Path) -> None:
         "absolute": base,
         "odd": "",
         "short": "",
+        "long": "",
     }
     assert (seen.real, seen.unread) == ({f"{tmp_path}/link": base}, {})
 
