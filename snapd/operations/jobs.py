@@ -269,7 +269,9 @@ class Jobs:
         except Interrupted as e:
             if job.row.intent is not None:
                 raise asyncio.CancelledError from e
-            stopped = Cancelled("the daemon is stopping; nothing was changed")
+            done = sum(j.row.parent == job.id and j.row.finished > 0 for j in self.all.values())
+            so = f"history has what {done} of its parts did" if done else "nothing was changed"
+            stopped = Cancelled(f"the daemon is stopping; {so}")
             await self._end(job, JobState.CANCELLED, error=stopped)
         except SnapdError as e:
             await self._failed(job, e)

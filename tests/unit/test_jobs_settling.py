@@ -269,3 +269,23 @@ def test_inline_raises_the_error_of_its_job(tmp_path: Path) -> None:
         assert isinstance(job.error(), SnapdError)
 
     play(tmp_path, body)
+
+
+def test_stop_between_parts_says_that_some_are_done(tmp_path: Path) -> None:
+    async def body(jobs: Jobs, store: Store) -> None:
+        async def work(job: Job) -> Outcome:
+            await jobs.inline(job, wanted("first"), at_once)
+            done.set()
+            await gate.wait()
+            job.enter("deleting", acting=True)
+            return Outcome()
+
+        done, gate = asyncio.Event(), asyncio.Event()
+        job = await jobs.submit(wanted("all"), work)
+        await done.wait()
+        asyncio.get_running_loop().call_later(0.05, gate.set)
+        await jobs.stop(5)
+        assert job.row.state is JobState.CANCELLED
+        assert "history has what 1 of its parts did" in job.row.error_message
+
+    play(tmp_path, body)
