@@ -154,16 +154,24 @@ def _place(disk: Disk, ids: Sequence[str]) -> str:
 def _of_checks(seen: Seen, facts: DomainFacts) -> Iterator[Finding]:
     for disk in facts.info.disks:
         check = seen.checks.get(disk.target)
-        if check is None or not (check.errors or check.leaks or check.corruptions):
-            continue
-        file = PurePath(disk.source).name
-        if check.errors or check.corruptions:
-            said = f"{check.corruptions} corruptions, {check.errors} errors, {check.leaks} leaks"
-            repair = f"copy the file, then with the VM off: qemu-img check -r all {file}"
-        else:
-            said = f"{check.leaks} leaked clusters: room is lost, nothing is damaged"
-            repair = f"with the VM off: qemu-img check -r leaks {file}"
-        yield Finding("image-check", seen.uuid, disk.target, f"{file}: {said}; repair: {repair}")
+        if check and (said := complaint(check, PurePath(disk.source).name)):
+            yield Finding("image-check", seen.uuid, disk.target, said)
+
+
+def complaint(check: ImageCheck, file: str) -> str:
+    """What a check found in an image file (its base name) and the repair; "" = it is sound."""
+    if check.errors or check.corruptions:
+        said = f"{check.corruptions} corruptions, {check.errors} errors, {check.leaks} leaks"
+        repair = (
+            f"with the VM off: qemu-img check -r leaks {file}, which mends what a QEMU that was "
+            "ended leaves; where errors stay, copy the file, then -r all"
+        )
+    elif check.leaks:
+        said = f"{check.leaks} leaked clusters: room is lost, nothing is damaged"
+        repair = f"with the VM off: qemu-img check -r leaks {file}"
+    else:
+        return ""
+    return f"{file}: {said}; repair: {repair}"
 
 
 # --- files beside the disks

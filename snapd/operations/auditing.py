@@ -13,6 +13,7 @@ from ..model import Disk, JobState, SnapshotInfo, Verb, Warned
 from ..store import REMOVED_OUTSIDE, HistoryRow
 from .audit import Books, Finding, Seen, findings
 from .context import Context
+from .images import check_images
 from .job import Job, Outcome
 
 AT_ONCE = 4
@@ -75,7 +76,7 @@ async def _see(ctx: Context, uuid: str) -> Seen:
         facts = await ctx.hypervisor.facts(uuid)
         unchecked.update(facts.unreadable)
         if not (at_work or _at_work(ctx, uuid) or facts.holder or facts.info.state.active):
-            checks = await _check(ctx, facts, unchecked)
+            checks = await check_images(ctx, facts, unchecked)
     except SnapdError as e:
         unchecked[name] = e.message
     at_work |= _at_work(ctx, uuid)
@@ -89,31 +90,6 @@ def _at_work(ctx: Context, uuid: str) -> set[Job]:
         for job in ctx.jobs.open_on(uuid)
         if job.row.state is not JobState.QUEUED and job.row.verb is not Verb.AUDIT
     }
-
-
-async def _check(
-    ctx: Context, facts: DomainFacts, unchecked: dict[str, str]
-) -> dict[str, ImageCheck]:
-    """`qemu-img check` of the images of a VM that is off; what was said of one that has been
-    started meanwhile counts for nothing."""
-    found: dict[str, ImageCheck] = {}
-    for disk in facts.info.disks:
-        image = facts.images.get(disk.target)
-        if image is None or disk.format != "qcow2":
-            continue
-        if image.backing and not image.backing_format:  # a check opens it, and would probe
-            unchecked[disk.target] = "the format of its backing file is not declared"
-            continue
-        try:
-            found[disk.target] = await ctx.hypervisor.check_image(disk)
-        except SnapdError as e:
-            unchecked[disk.target] = e.message
-    if any(c != ImageCheck() for c in found.values()):
-        info, _snapshots = await ctx.hypervisor.read(facts.info.uuid)
-        if info.state.active:
-            unchecked[info.name] = "it was started while its images were checked"
-            return {}
-    return found
 
 
 def _unread(ctx: Context, uuids: Collection[str]) -> list[Seen]:
