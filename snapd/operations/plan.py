@@ -114,7 +114,7 @@ def _decide(
     if wanted and not against:
         return True, [], found
     if wanted and wish.then != "continue":
-        ways = ("memory-no", "max-pause")
+        ways = ("no-memory", "max-pause")
         why = f"its RAM would be lost by then={wish.then} and cannot be saved: {against[0].message}"
         found.append(Blocker(Unsupported, against[0].reason, against[0].item, why, ways))
     if not monitor:

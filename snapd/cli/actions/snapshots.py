@@ -7,12 +7,12 @@ from typing import Any
 
 from ...errors import InvalidArgument
 from ..client import Client, Row
-from ..confirm import confirm
 from ..follow import started
-from ..output import times
+from ..output import previews, times
 from ..output.screen import Screen
 from ..output.text import name, typable
 from .common import incomplete
+from .preview import agreed, show
 from .upkeep import delete_ours
 
 _FIELDS = [
@@ -32,12 +32,6 @@ _FIELDS = [
     "RevertBlocker",
     "Description",
 ]
-_GOT = {
-    "offline": "the VM was off",
-    "memory": "with RAM",
-    "quiesced": "quiesced by the guest agent",
-    "crash": "crash-consistent",
-}
 
 
 async def list_snapshots(client: Client, args: Namespace, screen: Screen) -> int:
@@ -85,22 +79,24 @@ def _notes(row: Row) -> list[str]:
 
 
 async def create(client: Client, args: Namespace, screen: Screen) -> int:
-    job = await client.act(
-        "CreateSnapshot",
-        args.vm,
-        args.snapshot,
-        description=args.description,
-        memory=args.memory,
-        quiesce=args.quiesce,
-        max_pause=args.max_pause,
-        trial=args.trial or None,
-    )
+    options = {
+        "description": args.description,
+        "memory": args.memory,
+        "quiesce": args.quiesce,
+        "max_pause": args.max_pause,
+        "then": args.then,
+        "trial": args.trial or None,
+    }
+    if args.preview:
+        title = f"VM {name(args.vm)}: what a snapshot would be now:"
+        return await show(client, screen, title, "Create", args.vm, args.snapshot, **options)
+    job = await client.act("CreateSnapshot", args.vm, args.snapshot, **options)
     row = await started(client, screen, job, no_wait=args.no_wait)
     if row is None:
         return 0
     made = await client.properties(row["Result"]["Snapshot"], "Snapshot")
     pause = made["PauseMilliseconds"]
-    got = [made["Kind"], _GOT.get(made["Consistency"], made["Consistency"])]
+    got = [made["Kind"], previews.GOT.get(made["Consistency"], made["Consistency"])]
     got += [f"the VM stood still for {pause} ms"] if pause > 0 else []
     screen.say(
         f"VM {name(row['DomainName'])}: snapshot {name(made['Name'])} is made, {', '.join(got)}"
@@ -116,16 +112,21 @@ async def revert(client: Client, args: Namespace, screen: Screen) -> int:
         if args.no_safety_snapshot
         else "what it is now is kept in a safety snapshot"
     )
+    options = {
+        "created": meant["Created"],
+        "safety_snapshot": False if args.no_safety_snapshot else None,
+        "after": args.after,
+        "delete_after": args.delete_after or None,
+        "force": args.force or None,
+        "discard_saved_state": args.discard_saved_state or None,
+    }
+    verb = ("Revert", meant["DomainUUID"], meant["Name"])
     question = f"Revert VM {_described(meant, screen)}; {fate}."
-    confirm(screen, question, yes=args.yes)
-    job = await client.act(
-        "RevertSnapshot",
-        meant["DomainUUID"],
-        meant["Name"],
-        created=meant["Created"],
-        safety_snapshot=False if args.no_safety_snapshot else None,
-        after=args.after,
-    )
+    if args.preview:
+        return await show(client, screen, question, *verb, **options)
+    if not await agreed(client, screen, question, *verb, yes=args.yes, **options):
+        return previews.REFUSED
+    job = await client.act("RevertSnapshot", *verb[1:], **options)
     row = await started(client, screen, job, no_wait=args.no_wait)
     if row is None:
         return 0
@@ -141,18 +142,26 @@ async def revert(client: Client, args: Namespace, screen: Screen) -> int:
 
 async def delete(client: Client, args: Namespace, screen: Screen) -> int:
     if args.all_ours:
+        if args.children or args.preview:
+            raise InvalidArgument("--all-ours has a --dry-run, no --children or --preview")
         return await delete_ours(client, args, screen)
     if not args.snapshot or args.manual or args.dry_run:
         raise InvalidArgument("give a snapshot, or --all-ours (with --manual, --dry-run)")
     meant = await _find(client, args)
-    confirm(screen, f"Delete from VM {_described(meant, screen)}.", yes=args.yes)
-    job = await client.act(
-        "DeleteSnapshot", meant["DomainUUID"], meant["Name"], created=meant["Created"]
-    )
+    options = {"created": meant["Created"], "children": args.children or None}
+    verb = ("Delete", meant["DomainUUID"], meant["Name"])
+    below = " with all that descend from it" if args.children else ""
+    question = f"Delete from VM {_described(meant, screen)}{below}."
+    if args.preview:
+        return await show(client, screen, question, *verb, **options)
+    if not await agreed(client, screen, question, *verb, yes=args.yes, **options):
+        return previews.REFUSED
+    job = await client.act("DeleteSnapshot", *verb[1:], **options)
     row = await started(client, screen, job, no_wait=args.no_wait)
     if row is None:
         return 0
-    screen.say(f"VM {name(row['DomainName'])}: snapshot {name(meant['Name'])} is deleted")
+    for gone in row["Result"]["Deleted"]:
+        screen.say(f"VM {name(row['DomainName'])}: snapshot {name(gone)} is deleted")
     screen.document(row)
     return 0
 

@@ -11,7 +11,9 @@ _WAYS = {
     "adopt": "adopt them, where they are known to be ours",
     "all-disks": "leave --disks out: all disks are taken",
     "attach-disk": "attach the disk again, or shut the VM off and on",
+    "bring-it-back": "bring it back, and start it: a network by virsh net-start",
     "convert-to-qcow2": "convert the disk: qemu-img convert -O qcow2, with the VM off",
+    "correct-format": "have the VM's XML name the format that the file has: virsh edit",
     "define-overlay": "define the VM on its overlay again: virsh edit; or, where the overlay was "
     "merged, virsh snapshot-delete --metadata",
     "define": "make the VM persistent: virsh define",
@@ -20,11 +22,14 @@ _WAYS = {
     "detach-disk": "detach the disk",
     "discard-saved-state": "throw the saved state away: virsh managedsave-remove",
     "fix-file": "correct the file; 'virtsnap policy validate FILE' says what is wrong",
+    "force": "do it all the same: --force",
+    "force+discard-saved-state": "give up the RAM in it: --force --discard-saved-state",
     "install-agent": "install and start qemu-guest-agent in the guest",
     "internal": "ask for kind internal",
     "make-room": "make room on the file system of its images",
     "max-pause": "allow a longer standstill: --max-pause",
     "memory": "save RAM as well: --memory",
+    "memory-auto": "leave --memory out: RAM is saved where there is any",
     "no-memory": "leave RAM out: --no-memory",
     "other-name": "take another name",
     "qcow2-nvram": "give the VM an NVRAM file in qcow2",
@@ -40,7 +45,10 @@ _WAYS = {
     "revert": "revert again",
     "shut-off": "shut the VM off first",
     "start": "start the VM: virsh start",
+    "stop-other-vm": "shut the other VM off first",
     "unpin": "take the pin off: virtsnap unpin VM SNAPSHOT",
+    "virsh": "use virsh",
+    "wait": "wait until it is done, and try again",
 }
 
 

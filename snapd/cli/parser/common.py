@@ -70,6 +70,14 @@ def job_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def preview_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--preview",
+        action="store_true",
+        help="do nothing, only show what it would do; exit code 0 = it can be done, 4 = it cannot",
+    )
+
+
 def yes_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .common import (
     add_command,
     job_options,
+    preview_option,
     seconds,
     snapshot_argument,
     vm_argument,
@@ -49,7 +50,9 @@ def _create(commands: Commands) -> None:
         virtsnap create web-1 --memory           with RAM: the VM stands still while it is written
         virtsnap create web-1 --no-memory        disks only: milliseconds
         virtsnap create db-1 --quiesce           only if the guest agent can freeze it
-        virtsnap create web-1 --trial            to try something: kept out of every policy""",
+        virtsnap create web-1 --trial            to try something: kept out of every policy
+        virtsnap create web-1 broken --then restart   keep the broken state, and go on working
+        virtsnap create web-1 --preview          what it would be, and what is in the way""",
     )
     vm_argument(parser)
     parser.add_argument(
@@ -76,6 +79,13 @@ def _create(commands: Commands) -> None:
         "--max-pause", metavar="TIME", type=seconds, help="longest standstill of the VM (60s)"
     )
     parser.add_argument("--trial", action="store_true", help="keep it out of every policy")
+    parser.add_argument(
+        "--then",
+        choices=("continue", "stop", "restart"),
+        help="what a running VM does once the snapshot is verified: continue (default); "
+        "stop = its power is cut; restart = cut and on again",
+    )
+    preview_option(parser)
     job_options(parser)
 
 
@@ -87,12 +97,15 @@ def _revert(commands: Commands) -> None:
         "bring a VM back to a snapshot",
         """virtsnap revert web-1 before-upgrade
         virtsnap revert web-1 before-upgrade --after running
+        virtsnap revert web-1 before-upgrade --preview               what would be lost
+        virtsnap revert web-1 tried --delete-after                   throw a trial away
         virtsnap revert web-1 before-upgrade --no-safety-snapshot    what it is now is lost""",
     )
     vm_argument(parser)
     snapshot_argument(parser)
     parser.add_argument(
         "--no-safety-snapshot",
+        "--no-safety",
         action="store_true",
         help="do not keep what the VM is now: the revert cannot be undone",
     )
@@ -101,6 +114,18 @@ def _revert(commands: Commands) -> None:
         choices=("as-snapshot", "running", "paused", "stopped"),
         help="what the VM is to do then (as-snapshot)",
     )
+    parser.add_argument(
+        "--delete-after", action="store_true", help="delete the snapshot once the VM is back at it"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="also where libvirt calls it risky, or a TPM is newer"
+    )
+    parser.add_argument(
+        "--discard-saved-state",
+        action="store_true",
+        help="with --force: give up the RAM that the VM has in its managed save",
+    )
+    preview_option(parser)
     yes_option(parser)
     job_options(parser)
 
@@ -113,12 +138,16 @@ def _delete(commands: Commands) -> None:
         "delete a snapshot, whoever made it; what the VM is now stays as it is",
         """virtsnap delete web-1 before-upgrade
         virtsnap delete web-1 before-upgrade --yes
+        virtsnap delete web-1 before-upgrade --children   with all that were made on top of it
         virtsnap delete web-1 --all-ours --dry-run   what would go, and what would stay
         virtsnap delete web-1 --all-ours             so that the VM can be undefined""",
     )
     vm_argument(parser)
     parser.add_argument(
         "snapshot", metavar="SNAPSHOT", nargs="?", default="", help="name of a snapshot"
+    )
+    parser.add_argument(
+        "--children", action="store_true", help="with all snapshots that descend from it"
     )
     parser.add_argument(
         "--all-ours",
@@ -131,5 +160,6 @@ def _delete(commands: Commands) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="with --all-ours: only say what would go"
     )
+    preview_option(parser)
     yes_option(parser)
     job_options(parser)

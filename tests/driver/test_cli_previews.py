@@ -1,0 +1,116 @@
+"""virtsnap's previews, and the options of create, revert and delete that change what is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.driver.house import HOST, House
+from tests.driver.test_cli import cli
+from tests.driver.virtsnap import terminal
+
+
+def state(house: House, vm: str = "web-1") -> str:
+    row = house.client.domain(vm)
+    assert row is not None
+    return str(row["State"])
+
+
+def names(house: House) -> list[str]:
+    return list(house.client.snapshots("web-1"))
+
+
+# --- options
+
+
+@pytest.mark.parametrize(("then", "after"), [("stop", "shutoff"), ("restart", "running")])
+def test_create_then_option_decides_what_the_vm_does_next(
+    then: str, after: str, running: House
+) -> None:
+    done = cli(running, "create", "web-1", "broken", "--then", then)
+    assert (done.code, done.err) == (0, "")
+    assert state(running) == after
+    assert "broken" in names(running)
+
+
+def test_revert_delete_after_throws_the_trial_away(running: House) -> None:
+    cli(running, "create", "web-1", "tried", "--trial")
+    done = cli(running, "revert", "web-1", "tried", "--delete-after", "--no-safety")
+    assert (done.code, done.out) == (0, "VM web-1 is back at tried, running\n")
+    assert names(running) == ["by-hand"]
+
+
+def test_revert_over_saved_state_takes_both_options(house: House) -> None:
+    runs = "<test:runstate>1</test:runstate>"
+    saved = "<test:runstate>5</test:runstate><test:hasmanagedsave/>"
+    house.serve_text(HOST.read_text().replace(runs, saved, 1))
+    house.start()
+    refused = cli(house, "revert", "web-1", "by-hand", "--force")
+    assert refused.code == 4
+    assert "way out: give up the RAM in it: --force --discard-saved-state" in refused.err
+    done = cli(house, "revert", "web-1", "by-hand", "--force", "--discard-saved-state")
+    assert (done.code, done.out.splitlines()[0]) == (0, "VM web-1 is back at by-hand, running")
+
+
+def test_delete_children_takes_all_below_and_says_which(running: House) -> None:
+    for name in ("top", "middle", "leaf"):
+        cli(running, "create", "web-1", name, "--no-memory")
+    done = cli(running, "delete", "web-1", "middle", "--children")
+    assert done.out.splitlines() == [
+        "VM web-1: snapshot leaf is deleted",
+        "VM web-1: snapshot middle is deleted",
+    ]
+    assert names(running) == ["by-hand", "top"]
+    assert cli(running, "delete", "web-1", "--all-ours", "--children").code == 2
+
+
+# --- previews
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "options"),
+    [
+        ("Create", ["create", "web-1", "new", "--then", "stop"], {"then": "stop"}),
+        ("Revert", ["revert", "web-1", "one", "--after", "paused"], {"after": "paused"}),
+        ("Delete", ["delete", "web-1", "one", "--children"], {"children": True}),
+    ],
+)
+def test_preview_json_is_what_the_call_answers_and_nothing_is_done(
+    verb: str, words: list[str], options: dict[str, object], running: House
+) -> None:
+    cli(running, "create", "web-1", "one")
+    cli(running, "create", "web-1", "two")
+    answer = running.client.call(f"Preview{verb}", "web-1", words[2], **options)
+    done = cli(running, *words, "--preview", "--json")
+    assert (done.code, done.json) == (0, answer)
+    assert answer["FinalState"] == {"Create": "shutoff", "Revert": "paused"}.get(verb, "running")
+    assert (names(running), state(running)) == (["by-hand", "one", "two"], "running")
+
+
+def test_preview_of_what_would_be_refused_names_it_with_the_way_out(running: House) -> None:
+    done = cli(running, "create", "web-1", "by-hand", "--preview")
+    assert (done.code, done.err) == (4, "")
+    assert "refused now (name-taken)" in done.out
+    assert done.out.splitlines()[-1] == "    way out: take another name"
+
+
+def test_revert_on_a_terminal_says_what_is_lost_before_it_asks(running: House) -> None:
+    cli(running, "create", "web-1", "one")
+    with terminal(running.address, "revert", "web-1", "one") as seen:
+        seen.until("[y/N]")
+        before = seen.screen
+        seen.type("n\n")
+        assert seen.end() == 1
+    assert "lost: what was written to disk vda of VM web-1 since" in before
+    assert "the VM afterwards: running" in before
+    assert before.index("lost:") < before.index("safety snapshot. [y/N]")
+    assert names(running) == ["by-hand", "one"]
+
+
+def test_delete_on_a_terminal_of_what_is_pinned_is_not_asked_for(running: House) -> None:
+    cli(running, "create", "web-1", "one")
+    running.client.act("web-1", "one", "Pin", "the last good one")
+    with terminal(running.address, "delete", "web-1", "one") as seen:
+        assert seen.end() == 4
+    assert "[y/N]" not in seen.screen
+    assert "refused now (pinned)" in seen.screen and "virtsnap unpin" in seen.screen
+    assert names(running) == ["by-hand", "one"]
