@@ -103,7 +103,7 @@ def _decide(
     against = [*memory_blockers(info, with_memory=True)]
     if frozen:
         why = "its file systems may be frozen since an earlier snapshot, and its RAM with them"
-        against.append(Blocker(Busy, "frozen", "", why, ("restart-agent", "memory-no")))
+        against.append(Blocker(Busy, "frozen", "", why, ("restart-agent", "no-memory")))
     if memory_ms > wish.max_pause * 1000:
         against.append(_too_long(memory_ms, wish))
     if wish.memory == "yes":
