@@ -278,11 +278,11 @@ async def _remove_offline(
 ) -> list[str]:
     """Have libvirt know the tag, so that it deletes it (LIBVIRT.md 10); where it stays."""
     info, name = facts.info, intent["name"]
-    others = [d.target for d in info.disks if d.target not in targets]
+    every, others = list(intent["disks"]), intent["left_out"]  # it takes no disk out of one
     made, xml = intent["created"], facts.inactive_xml
     try:
         await ctx.hypervisor.register(
-            info.uuid, name, "", made, "", targets, others, xml, current=False
+            info.uuid, name, "", made, "", every, others, xml, current=False
         )
         await ctx.hypervisor.delete(info.uuid, name)
     except (LibvirtError, Unsupported, Busy) as e:
