@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Sequence
@@ -95,7 +96,8 @@ class LibvirtHypervisor:
         self._version = _split(conn.getLibVersion())
 
         def tell(event: DomainEvent) -> None:
-            self._loop.call_soon_threadsafe(self._tell, event)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we are leaving
+                self._loop.call_soon_threadsafe(self._tell, event)
 
         events.register(conn, tell)
 
