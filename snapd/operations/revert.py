@@ -140,12 +140,14 @@ async def _safety(ctx: Context, job: Job, facts: DomainFacts, key: SnapshotKey) 
 
 
 async def _reach(ctx: Context, job: Job, uuid: str, wanted: State) -> None:
-    """Bring the VM into the state that was asked for, where the revert itself could not."""
+    """Bring the VM into the state that was asked for, where the revert itself could not. A QEMU
+    that had the snapshot's RAM and is gone again is not replaced: a boot is not what was asked."""
     info, _snapshots = await ctx.hypervisor.read(uuid)
+    memory = bool((job.row.intent or {})["memory"])
     if wanted is State.SHUTOFF and info.state.active:
         job.enter("stopping", acting=True)
         await ctx.hypervisor.stop(uuid)
-    elif wanted is State.RUNNING and info.state is State.SHUTOFF:
+    elif wanted is State.RUNNING and info.state is State.SHUTOFF and not memory:
         job.enter("starting", acting=True)
         await ctx.hypervisor.start(uuid)
 
@@ -177,6 +179,7 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     if ctx.hypervisor.has_images:
         await _verify_disks(ctx, info, intent)
     if info.state.value != intent["wanted"]:
+        await warn_of_damage(ctx, job, facts)
         raise Partial(
             f"VM {info.name} is reverted to {intent['name']!r}, but {info.state} instead of "
             f"{intent['wanted']}",
