@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..hypervisor import DomainFacts
-from ..model import DomainInfo, Record, SnapshotInfo, SnapshotKey, State, Warned
+from ..model import (
+    DomainInfo,
+    Record,
+    SnapshotInfo,
+    SnapshotKey,
+    State,
+    Warned,
+    told_consistency,
+)
 from .context import Context, pick
 from .create import planned
 from .delete import blockers as delete_blockers
@@ -87,11 +95,10 @@ async def preview_revert(ctx: Context, wish: RevertWish) -> Preview:
         found += [b for b in made.blockers if b not in found]
         (need, have), pause = _space(facts, made), made.pause_ms
     record = ours(ctx.store.record(key))
-    consistency = record.consistency.value if record else ("memory" if listed.memory else "")
     return Preview(
         blockers=tuple(found),
         kind=listed.kind.value,
-        consistency=consistency,
+        consistency=_got(record, listed),
         disks=listed.disks,
         left_out=listed.left_out,
         final_state=agreed(ctx.store, wish, listed).wanted.value,
@@ -136,6 +143,7 @@ async def preview_delete(ctx: Context, wish: DeleteWish) -> Preview:
     return Preview(
         blockers=tuple(found),
         kind=listed.kind.value,
+        consistency=_got(ours(ctx.store.record(key)), listed),
         disks=listed.disks,
         left_out=listed.left_out,
         final_state=facts.info.state.value,
@@ -146,6 +154,11 @@ async def preview_delete(ctx: Context, wish: DeleteWish) -> Preview:
             not ours(ctx.store.record(SnapshotKey(key.domain, s.name, s.created))) for s in doomed
         ),
     )
+
+
+def _got(record: Record | None, listed: SnapshotInfo) -> str:
+    """The consistency that lists show, too."""
+    return (record.consistency if record else told_consistency(listed)).value
 
 
 def ours(record: Record | None) -> Record | None:

@@ -170,6 +170,9 @@ def test_previews_of_a_guest_that_is_saved_off_or_on_an_overlay(
     assert look.refused("Create", "x", quiesce="require") == "agent-unavailable"
     assert client.create("vm", "off", then="restart")["Consistency"] == "offline"
     assert guest.state() == "shut off"
+    guest.virsh("snapshot-create-as", "theirs")
+    for verb in ("Revert", "Delete"):
+        assert look.allowed(verb, "theirs")["Consistency"] == "offline"
     with overlaid(guest):
         assert look.refused("Create", "x") == "mixed-tree"
         assert look.refused("Revert", "base") == "mixed-tree"
