@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import time
 import xml.etree.ElementTree as ET
@@ -221,8 +223,8 @@ def test_pause_by_a_person_is_no_io_error_and_a_job_is_told(guest: Guest) -> Non
     info, _ = ask(lambda h: h.read(uuid))
     assert (info.state, info.io_error, info.busy) == (State.PAUSED, False, False)
     guest.virsh("resume")
-    pid = Path(f"/run/libvirt/qemu/{guest.name}.pid").read_text().strip()
-    subprocess.run(["kill", "-STOP", pid], check=True)
+    pid = int(Path(f"/run/libvirt/qemu/{guest.name}.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
     waiting = subprocess.Popen(
         ["virsh", "-c", "qemu:///system", "snapshot-create-as", guest.name, "s1"],
         stdout=subprocess.DEVNULL,
@@ -238,7 +240,7 @@ def test_pause_by_a_person_is_no_io_error_and_a_job_is_told(guest: Guest) -> Non
         assert info.busy
         assert time.monotonic() - begun < 3
     finally:
-        subprocess.run(["kill", "-CONT", pid], check=True)
+        os.kill(pid, signal.SIGCONT)
         waiting.wait(timeout=60)
     info, _ = ask(lambda h: h.read(uuid))
     assert not info.busy
