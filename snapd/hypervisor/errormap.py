@@ -3,6 +3,8 @@ number still has many meanings, so callers check the condition themselves before
 
 from __future__ import annotations
 
+import re
+
 import libvirt
 
 from ..errors import (
@@ -19,6 +21,9 @@ from ..errors import (
     Unavailable,
     Unsupported,
 )
+
+_PATH = re.compile(r"(?<![\w:/.])/(?:[^\s/'\"(),:;]+/)+([^\s/'\"(),:;]+)")
+"""A file's path: whoever may read messages gets to see its last part alone."""
 
 _AGENT_COMMAND_TIMEOUT = 112  # newer than the bindings of libvirt 9.0
 
@@ -67,4 +72,4 @@ def translate(error: libvirt.libvirtError, what: str, *, changing: bool = False)
 
 def _line(error: libvirt.libvirtError) -> str:
     text = error.get_error_message() or str(error)
-    return " ".join(text.split())[:500]
+    return _PATH.sub(r"\1", " ".join(text.split()))[:500]

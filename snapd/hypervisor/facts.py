@@ -42,6 +42,12 @@ class Gatherer:
                 else []
             ),
         )
+        await self._look_below(facts)
+
+    async def _look_below(self, facts: DomainFacts) -> None:
+        """One layer: what is missing further down, libvirt says before it touches anything."""
+        backing = {i.backing for i in facts.images.values() if i.backing.startswith("/")}
+        facts.missing.update(await self.files.missing(backing))
 
     async def _read(self, facts: DomainFacts, disk: Disk) -> None:
         try:

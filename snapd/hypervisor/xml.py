@@ -100,8 +100,10 @@ def unmigratable(domain: ET.Element) -> str:
     What libvirt itself checks before every save (LIBVIRT.md 4, "VMs that can't save RAM").
     """
     for el in domain.findall("./devices/*"):
-        if el.tag == "hostdev":
+        if el.tag == "hostdev" and el.get("type") != "usb":  # those are unplugged, and saved
             return f"hostdev ({el.get('type', 'unknown')})"
+        if el.tag == "interface" and el.get("type") == "hostdev":
+            return f"interface {_attribute(el, 'target', 'dev')} (hostdev)".replace("  ", " ")
         if el.tag == "filesystem" and _attribute(el, "driver", "type") == "virtiofs":
             return f"filesystem {_attribute(el, 'target', 'dir')} (virtiofs)"
         if el.tag == "shmem" and not _is_master(el):

@@ -100,11 +100,18 @@ def test_disk_source_of_each_kind_is_found(inside: str, source: str) -> None:
         ("two-qcow2", ""),
         ("virtiofs", "filesystem share (virtiofs)"),
         ("hostdev-pci", "hostdev (pci)"),
+        ("hostdev-usb", ""),  # libvirt 9.0 saved such a VM's RAM and loaded it again
         ("unmigratable-shmem", "shmem labshm"),
     ],
 )
 def test_unmigratable_names_the_device(name: str, device: str) -> None:
     assert xml.unmigratable(domain(name)) == device
+
+
+def test_unmigratable_network_card_of_the_host_is_a_host_device() -> None:
+    inside = "<interface type='hostdev'><source/></interface>"
+    found = xml.unmigratable(ET.fromstring(f"<domain><devices>{inside}</devices></domain>"))
+    assert found == "interface (hostdev)"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from snapd.errors import (
     InvalidArgument,
     Unsupported,
 )
+from snapd.hypervisor import xml
 from snapd.model import (
     Consistency,
     DomainInfo,
@@ -33,6 +36,8 @@ from tests.unit.vms import (
     VDA,
     facts_of,
 )
+
+DATA = Path(__file__).parents[1] / "data"
 
 # --- what lists show
 
@@ -120,6 +125,18 @@ def test_plan_quiescing_required_of_guest_that_cannot_agent_unavailable(info: Do
 )
 def test_decide_memory_not_to_be_had_left_out_and_said(info: DomainInfo, estimate: int) -> None:
     assert _decide(info, Wish(), estimate) == (Way.MONITOR, False, ["memory-left-out"])
+
+
+def test_decide_tpm_state_goes_with_ram_alone() -> None:
+    """libvirt's swtpm state rides inside saved RAM, and in no disk (LIBVIRT.md 4)."""
+    text = (DATA / "domains" / "tpm-emulator.xml").read_text()
+    assert xml.emulated_tpm(ET.fromstring(text))
+    assert xml.unmigratable(ET.fromstring(text)) == ""
+    on, off = replace(ON, tpm=True), replace(OFF, tpm=True)
+    assert _support(on) == _support(off) == ("yes", "yes")
+    assert _decide(on, Wish(memory="yes")) == (Way.LIBVIRT, True, [])
+    assert _decide(on, Wish(memory="no")) == (Way.MONITOR, False, ["tpm-left-out"])
+    assert _decide(off, Wish()) == (Way.LIBVIRT, False, ["tpm-left-out"])
 
 
 def test_decide_raw_nvram_left_out_and_said() -> None:

@@ -270,3 +270,18 @@ def test_exception_of_blocker_carries_the_data() -> None:
     assert type(error) is Unsupported
     assert (error.reason, error.disk, error.item) == ("raw-disk", "vdb", "vdb")
     assert error.message.startswith("cannot snapshot VM web-1: disk vdb is raw")
+
+
+def test_blockers_backing_file_gone_refused_only_where_it_would_be_opened() -> None:
+    """A QEMU that runs has it open; a revert ends that QEMU, and then nothing starts."""
+    changes: dict[str, Any] = {
+        "images": _images(replace(IMAGE, backing="/images/base.qcow2")),
+        "missing": {"/images/base.qcow2"},
+    }
+    gone = [(PreflightFailed, "missing-file", "base.qcow2")]
+    for info in (OFF, ON):
+        assert seen(revert_blockers(facts_of(info, **changes), BEFORE)) == gone
+    assert seen(delete_blockers(facts_of(OFF, **changes), BEFORE)) == gone
+    assert delete_blockers(facts_of(ON, **changes), BEFORE) == []
+    assert seen(create_blockers(facts_of(OFF, **changes), "x", memory=False)) == gone
+    assert create_blockers(facts_of(ON, **changes), "x", memory=False) == []

@@ -6,7 +6,7 @@ from ...errors import AgentUnavailable, AlreadyExists
 from ...hypervisor import DomainFacts
 from ...model import State
 from .blocker import Blocker
-from .disks import disk_blockers, image_blockers, monitor_blockers
+from .disks import backing_blockers, disk_blockers, image_blockers, monitor_blockers
 from .domain import holder_blockers, memory_blockers, state_blockers
 from .space import create_needs, space_blockers
 
@@ -37,6 +37,8 @@ def create_blockers(
     else:
         found += memory_blockers(info, with_memory=info.state.active)
     found += image_blockers(facts, name)
+    if not info.state.active:
+        found += backing_blockers(facts)
     if quiesce == "require":
         found += _agent_blockers(facts)
     return [*found, *space_blockers(facts, create_needs(facts, memory=memory))]

@@ -6,6 +6,7 @@ from ...errors import Unsupported
 from ...hypervisor import DomainFacts
 from ...model import Kind, SnapshotInfo
 from .blocker import Blocker
+from .disks import backing_blockers
 from .domain import holder_blockers, tree_blockers
 from .external import external_blockers
 from .revert import tag_blockers
@@ -23,4 +24,5 @@ def delete_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> list[Blocker]
         for disk in held:
             why = f"disk {disk.target} is encrypted: its tag would stay in the image"
             found.append(Blocker(Unsupported, "encrypted-disk", disk.target, why, ("start",)))
+        found += backing_blockers(facts)
     return [*found, *tag_blockers(facts, snapshot, partly=True)]

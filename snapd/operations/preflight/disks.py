@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from ...errors import AlreadyExists, PreflightFailed, Unsupported
 from ...hypervisor import DomainFacts, ImageInfo
@@ -59,6 +60,16 @@ def image_blockers(facts: DomainFacts, name: str) -> Iterator[Blocker]:
             yield blocker
         elif image := facts.images.get(disk.target):
             yield from _image_faults(disk, image, name)
+
+
+def backing_blockers(facts: DomainFacts) -> Iterator[Blocker]:
+    """Backing files that are missing: a QEMU that runs has them open, one that is to be started
+    and qemu-img don't find them."""
+    for target, image in facts.images.items():
+        if image.backing and image.backing in facts.missing:
+            name = Path(image.backing).name
+            text = f"file {name}, which disk {target} is backed by, is missing"
+            yield Blocker(PreflightFailed, "missing-file", name, text, ("restore-file",))
 
 
 def unreadable(facts: DomainFacts, disk: Disk) -> Blocker | None:

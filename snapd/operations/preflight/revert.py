@@ -11,7 +11,7 @@ from ...errors import Inconsistent, NeedsForce, PreflightFailed, Protected, Unsu
 from ...hypervisor import DomainFacts, Need
 from ...model import NVRAM, Kind, SnapshotInfo, State
 from .blocker import Blocker
-from .disks import held, unreadable, writable
+from .disks import backing_blockers, held, unreadable, writable
 from .domain import holder_blockers, tree_blockers
 from .external import external_blockers
 
@@ -41,6 +41,7 @@ def revert_blockers(
     found += _force_blockers(facts, snapshot, terms)
     found += _bitmap_blockers(facts)
     found += tag_blockers(facts, snapshot, partly=False)
+    found += backing_blockers(facts)
     found += _saved_blockers(facts)
     if terms.wanted is not State.SHUTOFF or snapshot.memory:
         found += [_lacking(need) for need in facts.needs]
