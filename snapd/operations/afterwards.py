@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..errors import Partial, SnapdError
+from ..errors import AgentUnavailable, Partial, SnapdError
 from ..model import State, Warned
 from .context import Context
 from .job import Job
@@ -43,8 +43,8 @@ async def set_clock(ctx: Context, job: Job, *, agent: bool) -> bool:
             await ctx.hypervisor.set_time(job.row.domain, int(ctx.clock()))
             return True
         except SnapdError as e:
-            why = e.message
-        if loop.time() >= until:
+            why, final = e.message, not isinstance(e, AgentUnavailable)
+        if final or loop.time() >= until:  # one that cannot set the time never will
             break
         await asyncio.sleep(AGENT_PAUSE)
     if agent:
