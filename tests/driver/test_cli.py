@@ -39,7 +39,8 @@ def rows(house: House, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_create_list_revert_delete_do_it_and_say_so(running: House) -> None:
-    made = cli(running, "create", "web-1", "one", "--description", "by hand", "--no-memory")
+    disks = ["--no-memory", "--no-quiesce"]
+    made = cli(running, "create", "web-1", "one", "--description", "by hand", *disks)
     assert (made.code, made.err) == (0, "")
     assert made.out == "VM web-1: snapshot one is made, internal, crash-consistent\n"
     (row,) = [r for r in rows(running, "list", "web-1") if r["Name"] == "one"]
