@@ -19,6 +19,8 @@ from ..errors import PreflightFailed, TimedOut
 
 T = TypeVar("T")
 TIMEOUT = 20.0
+SLOT_SECONDS = 30.0
+KILLED_SECONDS = 2.0
 MEMORY_BYTES = 2 << 30
 OUTPUT_BYTES = 16 << 20
 DAMAGED = (0, 2, 3)  # qemu-img check: sound, corrupted, leaks only; each with a report
@@ -56,10 +58,12 @@ class ImageInfo:
 
 @dataclass
 class Images:
-    """Runs qemu-img, a few at a time."""
+    """Runs qemu-img, a few at a time. One that can't be killed (its storage hangs) holds nobody up:
+    nothing else is run on that image until it is gone."""
 
     program: str = "qemu-img"
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    _undead: dict[str, asyncio.Task[int]] = field(default_factory=dict)
 
     async def info(self, path: str, format: str) -> ImageInfo:
         """Read one image. Raises PreflightFailed where it can't be read, TimedOut."""
@@ -78,8 +82,17 @@ class Images:
         parse: Callable[[str, dict[str, object]], T],
         answers: tuple[int, ...] = (0,),
     ) -> T:
-        async with self._slots:
+        if path in self._undead:
+            raise _late(path, "an earlier qemu-img hangs on it")
+        try:
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError as e:
+            raise _late(path, "too many other images are being read") from e
+        try:
             out = await self._run(verb, path, format, answers)
+        finally:
+            self._slots.release()
         try:
             return parse(path, json.loads(out))
         except (ValueError, KeyError, TypeError) as e:
@@ -104,16 +117,10 @@ class Images:
             async with asyncio.timeout(TIMEOUT):
                 out, err = await process.communicate()
         except TimeoutError as e:
-            raise TimedOut(
-                f"qemu-img did not read {Path(path).name} within {TIMEOUT:g} s",
-                reason="image-unreadable",
-                item=Path(path).name,
-            ) from e
+            raise _late(path, f"qemu-img took longer than {TIMEOUT:g} s") from e
         finally:
             if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+                await self._end(process, path)
         if process.returncode not in answers:
             said = " ".join(err.decode("utf-8", "replace").split()).replace(path, Path(path).name)
             raise PreflightFailed(
@@ -122,6 +129,21 @@ class Images:
                 item=Path(path).name,
             )
         return out
+
+    async def _end(self, process: asyncio.subprocess.Process, path: str) -> None:
+        """Kill it and wait a little; in a hanging system call it dies when that returns, if ever."""
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        reaper = self._undead[path] = asyncio.create_task(process.wait())
+        reaper.add_done_callback(lambda _done: self._undead.pop(path, None))
+        await asyncio.wait([reaper], timeout=KILLED_SECONDS)
+
+
+def _late(path: str, why: str) -> TimedOut:
+    name = Path(path).name
+    return TimedOut(
+        f"{name} could not be read in time: {why}", reason="image-unreadable", item=name
+    )
 
 
 def _parse_info(path: str, answer: dict[str, object]) -> ImageInfo:

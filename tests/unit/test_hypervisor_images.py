@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from snapd.errors import PreflightFailed
-from snapd.hypervisor import ImageCheck
+from snapd.errors import PreflightFailed, TimedOut
+from snapd.hypervisor import ImageCheck, images
 from snapd.hypervisor.files import Files, metadata_folder
 from snapd.hypervisor.images import Images, absolute
 
@@ -75,6 +76,77 @@ def test_check_of_raw_image_is_refused(tmp_path: Path) -> None:
     image.write_bytes(bytes(65536))
     with pytest.raises(PreflightFailed, match=r"a\.raw"):
         asyncio.run(Images().check(str(image), "raw"))
+
+
+UNDEAD = """#!/usr/bin/python3
+import ctypes, os, sys, time
+ANYBODY, PR_SET_PTRACER, PTRACE_SEIZE = -1, 0x59616D61, 0x4206
+libc = ctypes.CDLL(None, use_errno=True)
+if "hangs" not in sys.argv[-1]:
+    os.execvp("qemu-img", ["qemu-img", *sys.argv[1:]])
+libc.prctl(PR_SET_PTRACER, ctypes.c_long(ANYBODY), 0, 0, 0)
+if os.fork() == 0:
+    os.closerange(0, 3)
+    seized = libc.ptrace(PTRACE_SEIZE, os.getppid(), None, None) == 0
+    with open(sys.argv[-1] + ".tracer", "w") as file:
+        file.write(f"{os.getpid()} {seized}")
+    time.sleep(60)
+    os._exit(0)
+time.sleep(60)
+"""
+"""A qemu-img that SIGKILL does not end for its parent as long as its tracer lives, as one in a
+hanging system call is not ended as long as that hangs."""
+
+
+def test_info_qemu_img_that_cannot_be_killed_holds_up_no_other_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "TIMEOUT", 1.0)
+    monkeypatch.setattr(images, "KILLED_SECONDS", 0.2)
+    program = tmp_path / "qemu-img"
+    program.write_text(UNDEAD)
+    program.chmod(0o755)
+    hanging = [str(made(tmp_path / f"hangs{n}")) for n in range(4)]
+    sound = str(made(tmp_path / "sound"))
+
+    async def look() -> None:
+        reader = Images(str(program))
+        try:
+            async with asyncio.timeout(10):
+                told = await asyncio.gather(
+                    *(reader.info(path, "qcow2") for path in hanging), return_exceptions=True
+                )
+            assert [type(each) for each in told] == [TimedOut] * 4
+            assert all(Path(f"{path}.tracer").read_text().endswith("True") for path in hanging)
+            async with asyncio.timeout(5):
+                assert (await reader.info(sound, "qcow2")).virtual_size == 1 << 20
+            with pytest.raises(TimedOut, match="earlier") as caught:  # no second one on it
+                await reader.info(hanging[0], "qcow2")
+            assert (caught.value.reason, caught.value.item) == ("image-unreadable", "hangs0")
+        finally:
+            for path in hanging:
+                os.kill(int(Path(f"{path}.tracer").read_text().split()[0]), signal.SIGKILL)
+            await asyncio.gather(*reader._undead.values())
+        program.write_text('#!/bin/sh\nexec qemu-img "$@"\n')
+        assert (await reader.info(hanging[0], "qcow2")).virtual_size == 1 << 20
+
+    asyncio.run(look())
+
+
+def test_info_no_turn_in_time_image_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "SLOT_SECONDS", 0.1)
+
+    async def look() -> None:
+        reader = Images()
+        for _ in range(4):
+            await reader._slots.acquire()
+        with pytest.raises(TimedOut) as caught:
+            await reader.info(str(tmp_path / "a"), "qcow2")
+        assert caught.value.reason == "image-unreadable"
+
+    asyncio.run(look())
 
 
 def test_is_qcow2_only_by_its_magic(tmp_path: Path) -> None:
