@@ -170,7 +170,7 @@ class SnapshotInfo:
     """A snapshot as libvirt lists it.
 
     state: what its XML says of the domain then; disks: targets that it holds; left_out: targets
-    that it does not. Of an external one also: overlays: (target, file) that were begun when it was
+    that it does not; sources: (target, file) that those it holds were on. Of an external one also: overlays: (target, file) that were begun when it was
     made; bases: (target, file) that its disks were on before, and which those overlays need;
     memory_file: where its RAM is, "" = none.
     """
@@ -188,6 +188,7 @@ class SnapshotInfo:
     left_out: tuple[str, ...] = ()
     overlays: tuple[tuple[str, str], ...] = ()
     bases: tuple[tuple[str, str], ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
     memory_file: str = ""
 
 

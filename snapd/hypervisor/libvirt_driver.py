@@ -12,7 +12,7 @@ from typing import TypeVar
 import libvirt
 import libvirt_qemu  # noqa: F401  (found at start or not at all, not at the first snapshot)
 
-from ..errors import TimedOut, Unsupported
+from ..errors import Busy, TimedOut, Unsupported
 from ..model import Disk, DomainInfo, SnapshotInfo
 from . import events, host, monitor, reading, xml
 from .beside import Beside
@@ -128,7 +128,9 @@ class LibvirtHypervisor:
         def ask(dom: libvirt.virDomain) -> tuple[DomainInfo, list[SnapshotInfo]]:
             return reading.domain(dom), reading.snapshots(dom)
 
-        return await self._look(uuid, "cannot read", ask, READ_SECONDS)
+        info, snapshots = await self._look(uuid, "cannot read", ask, READ_SECONDS)
+        self._names[uuid] = info.name  # it may be new since all were listed
+        return info, snapshots
 
     async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
         metadata = None
@@ -155,12 +157,19 @@ class LibvirtHypervisor:
                 version=self._version,
                 has_images=self.has_images,
             )
+            if snapshot and self._may_ask_qemu(facts):
+                facts.live_bitmaps.update(monitor.bitmaps(dom, info.disks))
             return facts, wants
 
         facts, wants = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
         if self.has_images:
             await self._gatherer.add(facts, wants if snapshot else None)
         return facts
+
+    def _may_ask_qemu(self, facts: DomainFacts) -> bool:
+        """Whether it answers by the monitor, and at once."""
+        free = facts.info.state.active and not facts.holder
+        return free and self.has_images and self._monitor_allowed
 
     async def _chains(self, uuid: str) -> Chains:
         return await self._look(uuid, "cannot read", host.chains, CHAINS_SECONDS)
@@ -268,24 +277,49 @@ class LibvirtHypervisor:
         await self._act(uuid, what, lambda d: d.snapshotCreateXML(text, flags))
 
     async def revert(
-        self, uuid: str, name: str, *, running: bool, paused: bool, force: bool = False
+        self,
+        uuid: str,
+        name: str,
+        *,
+        running: bool,
+        paused: bool,
+        force: bool = False,
+        created: int | None = None,
     ) -> None:
         flags = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING if running else 0
         flags |= libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED if paused else 0
         flags |= libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE if force else 0
 
         def call(dom: libvirt.virDomain) -> None:
-            dom.revertToSnapshot(dom.snapshotLookupByName(name, 0), flags)
+            dom.revertToSnapshot(reading.same_snapshot(dom, name, created), flags)
 
         await self._act(uuid, f"revert to snapshot {name}", call)
 
-    async def delete(self, uuid: str, name: str, *, metadata_only: bool = False) -> None:
+    async def delete(
+        self,
+        uuid: str,
+        name: str,
+        *,
+        metadata_only: bool = False,
+        created: int | None = None,
+        active: bool | None = None,
+    ) -> None:
         flags = libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY if metadata_only else 0
-        what = f"delete snapshot {name} of"
-        await self._act(uuid, what, lambda d: d.snapshotLookupByName(name, 0).delete(flags))
 
-    async def remove_tags(self, uuid: str, disks: Sequence[Disk], name: str) -> None:
         def call(dom: libvirt.virDomain) -> None:
+            snapshot = reading.same_snapshot(dom, name, created)
+            if active is not None and bool(dom.isActive()) != active:
+                raise Busy(f"VM {dom.name()} was {'stopped' if active else 'started'} meanwhile")
+            snapshot.delete(flags)
+
+        await self._act(uuid, f"delete snapshot {name} of", call)
+
+    async def remove_tags(
+        self, uuid: str, disks: Sequence[Disk], name: str, *, created: int | None = None
+    ) -> None:
+        def call(dom: libvirt.virDomain) -> None:
+            if created is not None:
+                reading.same_snapshot(dom, name, created)
             held, nodes = monitor.with_nvram(dom, disks)
             for target, listed in monitor.tags(dom, held, nodes).items():
                 if any(tag == name for _id, tag in listed):

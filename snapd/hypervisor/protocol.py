@@ -85,7 +85,8 @@ class DomainFacts:
     records, None = not known; users: others who need these disks' files; missing: files of any of
     these disks that aren't there; version: libvirt's, (9, 0, 0); has_images: as
     Hypervisor.has_images. Of the snapshot that was asked about: saved: the disks in its domain
-    XML; saved_tpm: that has an emulated TPM; needs: what that domain lacks to run; rolled_back:
+    XML; live_bitmaps: target -> bitmaps that a running QEMU has for its image, where it may be
+    asked; saved_tpm: saved has an emulated TPM; needs: what that domain lacks to run; rolled_back:
     parts of the configuration that are not now as they were then (`memory`, `interfaces`).
     """
 
@@ -96,6 +97,7 @@ class DomainFacts:
     holder: str = ""
     checkpoints: tuple[str, ...] = ()
     images: dict[str, ImageInfo] = field(default_factory=dict)
+    live_bitmaps: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     misdeclared: set[str] = field(default_factory=set)
     space: dict[str, Space] = field(default_factory=dict)
@@ -172,16 +174,36 @@ class Hypervisor(Protocol):
         """Have libvirt know a snapshot that `take` made."""
 
     async def revert(
-        self, uuid: str, name: str, *, running: bool, paused: bool, force: bool = False
+        self,
+        uuid: str,
+        name: str,
+        *,
+        running: bool,
+        paused: bool,
+        force: bool = False,
+        created: int | None = None,
     ) -> None:
         """libvirt's own revert. running, paused: the state wanted whatever the snapshot says;
-        force: also where libvirt calls it risky (its code 77)."""
+        force: also where libvirt calls it risky (its code 77); created: raises Changed where the
+        snapshot of that name was made at another time."""
 
-    async def delete(self, uuid: str, name: str, *, metadata_only: bool = False) -> None:
-        """libvirt's own delete."""
+    async def delete(
+        self,
+        uuid: str,
+        name: str,
+        *,
+        metadata_only: bool = False,
+        created: int | None = None,
+        active: bool | None = None,
+    ) -> None:
+        """libvirt's own delete. created: as revert's; active: raises Busy where the VM has been
+        started or stopped since."""
 
-    async def remove_tags(self, uuid: str, disks: Sequence[Disk], name: str) -> None:
-        """Delete the snapshot from the images of a running VM, disk by disk; repeatable."""
+    async def remove_tags(
+        self, uuid: str, disks: Sequence[Disk], name: str, *, created: int | None = None
+    ) -> None:
+        """Delete the snapshot from the images of a running VM, disk by disk; repeatable. created:
+        as revert's."""
 
     async def describe(self, uuid: str, name: str, text: str) -> None:
         """Give a snapshot another description, everything else as it was (its secrets too)."""

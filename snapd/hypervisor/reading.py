@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import libvirt
 
+from ..errors import Changed
 from ..model import Disk, DomainInfo, SnapshotInfo, State
 from . import xml
 
@@ -72,6 +73,21 @@ def saved(dom: libvirt.virDomain, snapshot: str) -> ET.Element | None:
     """The `<domain>` inside a snapshot: what a revert would start."""
     text = dom.snapshotLookupByName(snapshot, 0).getXMLDesc(0)
     return ET.fromstring(text).find("domain")
+
+
+def same_snapshot(
+    dom: libvirt.virDomain, name: str, created: int | None
+) -> libvirt.virDomainSnapshot:
+    """The snapshot to act on, looked up right before. Raises Changed where it is another one."""
+    snapshot = dom.snapshotLookupByName(name, 0)
+    now = xml.snapshot(snapshot.getXMLDesc(0), current=False).created
+    if created not in (None, now):
+        raise Changed(
+            f"snapshot {name!r} of VM {dom.name()} is not the one that was asked about: "
+            "it was made anew; look again",
+            item=name,
+        )
+    return snapshot
 
 
 def holder(

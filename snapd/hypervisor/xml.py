@@ -138,7 +138,8 @@ def snapshot(text: str, *, current: bool) -> SnapshotInfo:
         disks=tuple(t for t, how in held.items() if how not in ("no", "")),
         left_out=tuple(t for t, how in held.items() if how == "no"),
         overlays=overlays,
-        bases=_bases(root, {target for target, _file in overlays}),
+        bases=_sources(root, {target for target, _file in overlays}),
+        sources=_sources(root, {t for t, how in held.items() if how not in ("no", "")}),
         memory_file=_attribute(root, "memory", "file"),
     )
 
@@ -151,7 +152,7 @@ def _overlays(snapshot: ET.Element) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _bases(snapshot: ET.Element, targets: set[str]) -> tuple[tuple[str, str], ...]:
+def _sources(snapshot: ET.Element, targets: set[str]) -> tuple[tuple[str, str], ...]:
     """What those disks were on when the snapshot was made: libvirt notes the domain of before."""
     domain = snapshot.find("domain")
     if domain is None:

@@ -20,7 +20,8 @@ from .waiting import News, Writers
 
 @dataclass(frozen=True)
 class Context:
-    """The rooms that a verb needs. clock: seconds UTC; tail: a short random word for names."""
+    """The rooms that a verb needs. clock: seconds UTC; tail: a short random word for names; boot:
+    another word after each start of the host."""
 
     hypervisor: Hypervisor
     inventory: Inventory
@@ -32,6 +33,7 @@ class Context:
     writers: Writers
     clock: Callable[[], float] = time.time
     tail: Callable[[], str] = lambda: ""
+    boot: str = ""
 
 
 def refuse(what: str, blockers: Sequence[Blocker]) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 from .. import names
 from ..errors import (
     AgentUnavailable,
+    AlreadyExists,
     Busy,
     Inconsistent,
     LibvirtError,
+    OutcomeUnknown,
     Partial,
     SnapdError,
     TimedOut,
+    Unavailable,
     Unsupported,
 )
 from ..hypervisor import DomainFacts
@@ -58,7 +61,10 @@ async def create(ctx: Context, job: Job, wish: Wish) -> Outcome:
         await job.intend(_intent(facts, wish, made, name, int(ctx.clock())))
         try:
             await _make(ctx, job, facts, wish, made)
-        except (LibvirtError, Unsupported) as e:
+        except SnapdError as e:
+            if isinstance(e, OutcomeUnknown | Unavailable | TimedOut):
+                raise
+            await job.intend({**(job.row.intent or {}), "refused": True}, begun=True)
             raise await _explained(ctx, uuid, made, e) from e
     outcome = await judge(ctx, job)
     if facts.info.state.active:
@@ -92,6 +98,8 @@ async def _make(ctx: Context, job: Job, facts: DomainFacts, wish: Wish, made: Pl
 
 async def _explained(ctx: Context, uuid: str, made: Plan, error: SnapdError) -> SnapdError:
     """A full file system reads "Input/output error" (FIELD_REPORTS 51): look before saying so."""
+    if not isinstance(error, LibvirtError | Unsupported):
+        return error
     try:
         facts = await ctx.hypervisor.facts(uuid)
     except SnapdError:
@@ -178,6 +186,13 @@ async def judge(ctx: Context, job: Job) -> Outcome:
         await warn_of_damage(ctx, job, facts)
     counts = await verify_tags(ctx, facts.info, targets, name)
     listed = next((s for s in facts.snapshots if s.name == name), None)
+    if listed and not _ours(intent):
+        raise AlreadyExists(
+            f"VM {facts.info.name}: another tool made a snapshot {name!r} at the same time; it is "
+            "not ours, take another name",
+            item=name,
+            ways=("other-name",),
+        )
     unregistered = intent["way"] == Way.MONITOR and listed is None
     if unregistered and not await _register(ctx, job, facts, counts):
         raise Undone
@@ -189,6 +204,13 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     return _outcome(ctx, job, listed, counts)
 
 
+def _ours(intent: dict[str, Any]) -> bool:
+    """Whether a snapshot of that name which libvirt lists can be the one that we made."""
+    if intent["way"] == Way.MONITOR:
+        return bool(intent.get("registering"))
+    return not intent.get("refused")
+
+
 async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str, int]) -> bool:
     """Have libvirt know what the monitor took: in all disks or in none. False = nothing is there.
 
@@ -198,7 +220,8 @@ async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str
     name = intent["name"]
     whole = not counts or all(n == 1 for n in counts.values())
     taken = intent["consistency"] != ""
-    if not whole or not (counts or taken):
+    loose = intent["quiesce"] == "require" and intent["consistency"] != Consistency.QUIESCED
+    if not whole or loose or not (counts or taken):
         if any(counts.values()):
             await _remove_half(ctx, facts, intent, [t for t, n in counts.items() if n])
         return False
@@ -212,19 +235,28 @@ async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str
             item=name,
         )
     await ctx.frozen_guests.not_while_frozen(info)  # libvirt may wait 30 s for the VM's lock
+    await job.intend({**intent, "registering": True}, begun=True)
     reverted = info.current != intent["parent"]
     parents = {s.name for s in facts.snapshots}
-    await ctx.hypervisor.register(
-        info.uuid,
-        name,
-        intent["description"],
-        intent["created"],
-        intent["parent"] if intent["parent"] in parents else "",
-        list(intent["disks"]),
-        intent["left_out"],
-        intent["inactive_xml"],
-        current=not reverted,
-    )
+    try:
+        await ctx.hypervisor.register(
+            info.uuid,
+            name,
+            intent["description"],
+            intent["created"],
+            intent["parent"] if intent["parent"] in parents else "",
+            list(intent["disks"]),
+            intent["left_out"],
+            intent["inactive_xml"],
+            current=not reverted,
+        )
+    except Busy as e:  # somebody has the VM's lock: that ends
+        raise TimedOut(e.message) from e
+    except (OutcomeUnknown, Unavailable, TimedOut):
+        raise
+    except SnapdError:
+        await _remove_half(ctx, facts, intent, [t for t, n in counts.items() if n])
+        raise
     return True
 
 
@@ -254,7 +286,7 @@ async def _remove_half(
     """
     info, name = facts.info, intent["name"]
     same = all(d.source == intent["disks"][d.target] for d in info.disks if d.target in targets)
-    if info.state.active and ctx.hypervisor.has_monitor:
+    if info.state.active and ctx.hypervisor.has_monitor and same:
         disks = [d for d in info.disks if d.target in targets]
         await ctx.hypervisor.remove_tags(info.uuid, disks, name)
         return

@@ -3,11 +3,12 @@ record, since libvirt's own call crashes libvirtd 9.0 or leaves tags behind (LIB
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from ..errors import NoSuchSnapshot, Partial, Protected, SnapdError, TimedOut
+from ..errors import NoSuchSnapshot, Partial, Protected, SnapdError, TimedOut, Unsupported
 from ..hypervisor import DomainFacts
-from ..model import SnapshotInfo, SnapshotKey, State, Verb
+from ..model import Disk, SnapshotInfo, SnapshotKey, State, Verb, Warned
 from .context import Context, pick, refuse, verify_tags
 from .images import warn_of_damage
 from .job import Job, Outcome, Request, Undone
@@ -35,16 +36,30 @@ async def run(ctx: Context, job: Job, wish: DeleteWish) -> Outcome:
         except SnapdError as e:
             if not deleted:
                 raise
-            raise Partial(
-                f"VM {facts.info.name}: {', '.join(deleted)} deleted, {wish.key.name} and the rest "
-                f"of its children stay: {e.message}",
-                item=key.name,
-                ways=("delete",),
-            ) from e
+            rest = f"{wish.key.name} and the rest of its children"
+            raise _broken_off(facts, deleted, rest, key, e) from e
         deleted.append(key.name)
-    last = await delete(ctx, job, wish.key)
+    try:
+        last = await delete(ctx, job, wish.key)
+    except SnapdError as e:
+        if not deleted:
+            raise
+        if job.row.intent is None:
+            raise _broken_off(facts, deleted, wish.key.name, wish.key, e) from e
+        e.message += f" ({', '.join(deleted)} deleted before)"  # the facts decide on the rest
+        raise
     last.result["Deleted"] = [*deleted, wish.key.name]
     return last
+
+
+def _broken_off(
+    facts: DomainFacts, deleted: list[str], stays: str, key: SnapshotKey, error: SnapdError
+) -> Partial:
+    return Partial(
+        f"VM {facts.info.name}: {', '.join(deleted)} deleted, but not {stays}: {error.message}",
+        item=key.name,
+        ways=("delete",),
+    )
 
 
 def descendants(snapshots: Iterable[SnapshotInfo], name: str) -> list[SnapshotInfo]:
@@ -71,12 +86,23 @@ def blockers(
     if record and record.pin_reason is not None:
         why = f"snapshot {listed.name} is pinned ({record.pin_reason or 'no reason given'})"
         found.insert(0, Blocker(Protected, "pinned", listed.name, why, ("unpin",)))
+    if facts.info.state.active and facts.has_images and not ctx.hypervisor.has_monitor:
+        found += _gone_blockers(facts, listed)
     for other in ctx.jobs.open_on(facts.info.uuid):
         aims = other.row.verb is Verb.REVERT and other.row.snapshot == listed.name
         if aims and not (job and other.id in (job.id, job.row.parent)):
             why = f"job {other.id} is about to revert to {listed.name}"
             found.insert(0, Blocker(Protected, "in-use", listed.name, why, ("wait",)))
     return found
+
+
+def _gone_blockers(facts: DomainFacts, listed: SnapshotInfo) -> Iterator[Blocker]:
+    """libvirtd 9.0 crashes in its own delete where a disk has left the running VM (LIBVIRT.md
+    10), be it the CD that the snapshot left out."""
+    here = {d.target for d in facts.info.disks}
+    for target in sorted({*listed.disks, *listed.left_out} - here):
+        why = f"disk {target} has left the running VM, and monitor = false leaves libvirt's delete"
+        yield Blocker(Unsupported, "pending-config", target, why, ("shut-off",))
 
 
 async def within(ctx: Context, parent: Job, key: SnapshotKey, reason: str) -> Job:
@@ -101,8 +127,7 @@ async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> 
     listed = pick(facts, key)
     what = f"cannot delete snapshot {key.name} of VM {facts.info.name}"
     refuse(what, blockers(ctx, facts, listed, job))
-    targets = listed.disks or tuple(d.target for d in writable(facts.info.disks))
-    present = [d for d in writable(facts.info.disks) if d.target in targets]
+    present = _present(job, facts, listed)
     await job.intend(
         {
             "name": key.name,
@@ -114,15 +139,34 @@ async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> 
     )
     job.enter("deleting", acting=True)
     if facts.info.state.active and ctx.hypervisor.has_images and ctx.hypervisor.has_monitor:
-        await ctx.hypervisor.remove_tags(key.domain, present, key.name)
+        await ctx.hypervisor.remove_tags(key.domain, present, key.name, created=key.created)
         left = await verify_tags(ctx, facts.info, [d.target for d in present], key.name)
         if any(left.values()):
             raise Partial(f"{what}: its tag stays in {', '.join(t for t, n in left.items() if n)}")
         job.enter("deleting", acting=True)
-        await ctx.hypervisor.delete(key.domain, key.name, metadata_only=True)
+        await ctx.hypervisor.delete(key.domain, key.name, metadata_only=True, created=key.created)
     else:
-        await ctx.hypervisor.delete(key.domain, key.name)
+        active = facts.info.state.active if ctx.hypervisor.has_images else None
+        await ctx.hypervisor.delete(key.domain, key.name, created=key.created, active=active)
     return await judge(ctx, job)
+
+
+def _present(job: Job, facts: DomainFacts, listed: SnapshotInfo) -> list[Disk]:
+    """The disks that are still the ones in the snapshot. What was plugged in since, in the place
+    of one of them, may hold a tag of that name that is another VM's."""
+    info, then = facts.info, dict(listed.sources)
+    targets = listed.disks or tuple(d.target for d in writable(info.disks))
+    found = []
+    for disk in writable(info.disks):
+        if disk.target not in targets or disk.format != "qcow2":
+            continue
+        if then.get(disk.target, disk.source) == disk.source:
+            found.append(disk)
+            continue
+        file = Path(then[disk.target]).name
+        text = f"disk {disk.target} was on {file} then, which the VM has left: its tag stays there"
+        job.warn(Warned("tag-stays", disk.target, text))
+    return found
 
 
 async def judge(ctx: Context, job: Job) -> Outcome:

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from .. import names
@@ -63,6 +64,7 @@ class Operations:
             Writers(),
             clock,
             lambda: secrets.token_hex(2),
+            _boot_id(),
         )
         self.pause: own.Pause | None = None
         jobs.judge = self._judge
@@ -183,3 +185,10 @@ def _request(
 
 def _asked(wish: Wish) -> dict[str, Any]:
     return {k: v for k, v in asdict(wish).items() if k != "name"}
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from ..hypervisor import DomainEvent, DomainFacts, EventKind, Hypervisor
-from ..model import Consistency, Record
+from ..model import Consistency, Record, State
 
 # Slow guesses, from LIBVIRT.md 9.5 (900 MiB in 7.1 s; 14 ms for an allocated GiB).
 RAM_BYTES_PER_SECOND = 128 << 20
@@ -44,9 +44,8 @@ def estimate_ms(facts: DomainFacts, records: Iterable[Record], *, memory: bool) 
     the RAM and the allocated images."""
     if not facts.info.state.active:
         return 0
-    same = [
-        r for r in records if r.pause_ms >= 0 and (r.consistency is Consistency.MEMORY) == memory
-    ]
+    ran = (r for r in records if r.state is State.RUNNING and r.pause_ms >= 0)
+    same = [r for r in ran if (r.consistency is Consistency.MEMORY) == memory]
     if same:
         return max(same, key=lambda r: r.key.created).pause_ms
     allocated = sum(image.actual_size for image in facts.images.values())

@@ -68,11 +68,16 @@ def plan(
         over_saved_state=wish.over_saved_state,
     )
     warnings = []
+    if wish.then == "restart" and not info.state.active:
+        text = f"VM {info.name} is off: there is nothing to restart"
+        warnings.append(Warned("then-not-done", info.name, text))
     if reasons:
         text = f"the RAM of VM {info.name} is not in the snapshot: {reasons[0]}"
         warnings.append(Warned("memory-left-out", info.name, text))
     warnings += _left_out(info, memory=memory)
     pause = memory_ms if memory else estimate_ms(facts, records, memory=False)
+    if not memory and pause > wish.max_pause * 1000:
+        found.append(_too_long(pause, wish))
     needs = create_needs(facts, memory=memory)
     return Plan(way, memory, tuple(found), tuple(warnings), pause, tuple(needs.items()))
 

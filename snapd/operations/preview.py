@@ -90,10 +90,11 @@ async def preview_revert(ctx: Context, wish: RevertWish) -> Preview:
     listed = pick(facts, key)
     found = revert_blockers(ctx.store, facts, listed, wish)
     need = have = pause = 0
+    said: tuple[Warned, ...] = ()
     if wish.safety:
         made = planned(ctx, facts, safety_wish(facts, key.name))
         found += [b for b in made.blockers if b not in found]
-        (need, have), pause = _space(facts, made), made.pause_ms
+        (need, have), pause, said = _space(facts, made), made.pause_ms, made.warnings
     record = ours(ctx.store.record(key))
     return Preview(
         blockers=tuple(found),
@@ -102,7 +103,7 @@ async def preview_revert(ctx: Context, wish: RevertWish) -> Preview:
         disks=listed.disks,
         left_out=listed.left_out,
         final_state=agreed(ctx.store, wish, listed).wanted.value,
-        loses=tuple(losses(facts, listed, wish)),
+        loses=(*losses(facts, listed, wish), *said),
         loses_since=listed.created,
         pause_ms=pause,
         need=need,

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import Inconsistent, Partial, Protected, SnapdError, TimedOut
+from ..errors import (
+    Busy,
+    Changed,
+    Inconsistent,
+    NeedsForce,
+    NoSuchSnapshot,
+    Partial,
+    PermissionDenied,
+    Protected,
+    SnapdError,
+    TimedOut,
+)
 from ..hypervisor import DomainFacts
 from ..model import DomainInfo, Origin, SnapshotInfo, SnapshotKey, State, Verb, Warned
 from ..store import Store
@@ -22,6 +33,9 @@ from .preflight import Blocker, RevertTerms, revert_blockers, writable
 from .waiting import idle_facts
 from .wishes import RevertWish, Wish, final_state
 
+_BEFORE_ANYTHING = (Busy, Changed, NeedsForce, NoSuchSnapshot, PermissionDenied)
+"""What libvirt answers before it touches the VM: no lock, no right, its code 77."""
+
 
 async def revert(ctx: Context, job: Job, wish: RevertWish) -> Outcome:
     """Check, take the safety snapshot, check again, intend, act, verify."""
@@ -34,27 +48,38 @@ async def revert(ctx: Context, job: Job, wish: RevertWish) -> Outcome:
         facts, listed = await _look(ctx, job, wish)
     job.warn(*warnings(facts))
     terms = agreed(ctx.store, wish, listed)
-    await job.intend(_intent(facts, listed, wish, terms.wanted, safety))
+    await job.intend(_intent(facts, listed, wish, terms.wanted, safety, ctx.boot))
     if facts.info.managed_save:
         job.enter("discarding-saved-state", acting=True)
         await ctx.hypervisor.discard_saved_state(wish.key.domain)
         text = f"the managed save of VM {facts.info.name} was removed, as was asked for"
         job.warn(Warned("saved-state", facts.info.name, text))
     job.enter("reverting", acting=True)
-    await ctx.hypervisor.revert(
-        wish.key.domain,
-        wish.key.name,
-        running=terms.wanted is State.RUNNING,
-        paused=terms.wanted is State.PAUSED or (terms.wanted is State.SHUTOFF and listed.memory),
-        force=wish.force,
-    )
+    try:
+        await ctx.hypervisor.revert(
+            wish.key.domain,
+            wish.key.name,
+            running=terms.wanted is State.RUNNING,
+            paused=terms.wanted is State.PAUSED
+            or (terms.wanted is State.SHUTOFF and listed.memory),
+            force=wish.force,
+            created=wish.key.created,
+        )
+    except _BEFORE_ANYTHING:
+        await job.intend({**(job.row.intent or {}), "refused": True}, begun=True)
+        raise
     await job.intend({**(job.row.intent or {}), "claimed": True}, begun=True)
     await _reach(ctx, job, wish.key.domain, terms.wanted)
     return await judge(ctx, job)
 
 
 def _intent(
-    facts: DomainFacts, listed: SnapshotInfo, wish: RevertWish, wanted: State, safety: str
+    facts: DomainFacts,
+    listed: SnapshotInfo,
+    wish: RevertWish,
+    wanted: State,
+    safety: str,
+    boot: str,
 ) -> dict[str, Any]:
     return {
         "name": wish.key.name,
@@ -69,6 +94,7 @@ def _intent(
         "safety": safety,
         "delete_after": wish.delete_after,
         "claimed": False,
+        "boot": boot,
     }
 
 
@@ -136,6 +162,7 @@ async def _safety(ctx: Context, job: Job, facts: DomainFacts, key: SnapshotKey) 
             f"({e.message}); safety_snapshot=false reverts without one"
         )
         raise
+    job.warn(*made.row.warnings)
     return made.row.snapshot
 
 
@@ -162,15 +189,9 @@ async def judge(ctx: Context, job: Job) -> Outcome:
         raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
     picture = await ctx.inventory.refresh(uuid)
     info = picture.info
-    moved = info.instance != intent["instance"]
-    at_target = info.current == intent["name"]
     if not intent["claimed"]:
-        if State(intent["state"]).active and not moved:
-            raise Undone
-        await warn_of_damage(ctx, job, facts)
-        if not (at_target and moved and info.state.value == intent["wanted"]):
-            raise _torn(facts, intent)
-    if not at_target:
+        await _unclaimed(ctx, job, facts, info)
+    if info.current != intent["name"]:
         raise Inconsistent(
             f"VM {info.name}: libvirt said that the revert to {intent['name']!r} was done, but "
             f"its current snapshot is {info.current or 'none'!r}; look at the VM before using it",
@@ -178,6 +199,14 @@ async def judge(ctx: Context, job: Job) -> Outcome:
         )
     if ctx.hypervisor.has_images:
         await _verify_disks(ctx, info, intent)
+    if info.managed_save:
+        raise Partial(
+            f"VM {info.name} is reverted to {intent['name']!r}, but was saved meanwhile: its next "
+            "start would resume old RAM over the reverted disks; discard the saved state first",
+            reason="managed-save",
+            item=intent["name"],
+            ways=("discard-saved-state",),
+        )
     if info.state.value != intent["wanted"]:
         await warn_of_damage(ctx, job, facts)
         raise Partial(
@@ -187,6 +216,21 @@ async def judge(ctx: Context, job: Job) -> Outcome:
             ways=("start",),
         )
     return await _finish(ctx, job, info, intent)
+
+
+async def _unclaimed(ctx: Context, job: Job, facts: DomainFacts, info: DomainInfo) -> None:
+    """libvirt never said that it was done. Raises Undone where QEMU was never ended, Partial where
+    the facts don't show that it came to its end all the same."""
+    intent = job.row.intent or {}
+    rebooted = intent["boot"] != ctx.boot  # libvirt counts its instances anew
+    moved = rebooted or info.instance != intent["instance"]
+    marked = info.current == intent["name"] != intent["current"]  # set when all is done
+    if not moved and (intent.get("refused") or State(intent["state"]).active):
+        raise Undone
+    await warn_of_damage(ctx, job, facts)
+    restarted = info.current == intent["name"] and moved and not rebooted
+    if not ((marked or restarted) and info.state.value == intent["wanted"]):
+        raise _torn(facts, intent)
 
 
 async def _verify_disks(ctx: Context, info: DomainInfo, intent: dict[str, Any]) -> None:

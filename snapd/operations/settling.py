@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from ..errors import Inconsistent, OutcomeUnknown, SnapdError, TimedOut, Unavailable
+from ..errors import (
+    Inconsistent,
+    OutcomeUnknown,
+    PreflightFailed,
+    SnapdError,
+    TimedOut,
+    Unavailable,
+)
 from .job import Job, Outcome, Undone, Work
 
 log = logging.getLogger(__name__)
 RETRY = (1.0, 30.0)
 LOOK_AGAIN = 3.0
+UNREADABLE_SECONDS = 300.0  # an image on a mount that comes late
 
 
 async def settle(job: Job, judge: Work, cause: SnapdError) -> Outcome:
@@ -21,11 +29,15 @@ async def settle(job: Job, judge: Work, cause: SnapdError) -> Outcome:
     """
     delay = RETRY[0]
     sure = not isinstance(cause, OutcomeUnknown)
+    loop = asyncio.get_running_loop()
+    readable_by = loop.time() + UNREADABLE_SECONDS
     while True:
         job.enter("settling")
         try:
             return await judge(job)
-        except (Unavailable, TimedOut, OutcomeUnknown) as e:
+        except (Unavailable, TimedOut, OutcomeUnknown, PreflightFailed) as e:
+            if isinstance(e, PreflightFailed) and loop.time() > readable_by:
+                raise _unknown(job, e.message) from e
             log.info("job %d cannot be settled yet: %s", job.id, e.message)
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY[1])
@@ -35,14 +47,14 @@ async def settle(job: Job, judge: Work, cause: SnapdError) -> Outcome:
                 raise (cause if isinstance(e, Undone) else e) from e
         except Exception as e:
             log.exception("job %d (%s of %s)", job.id, job.row.verb, job.row.domain_name)
-            raise _unknown(job, e) from e
+            raise _unknown(job, f"internal error ({type(e).__name__})") from e
         sure = True
         await asyncio.sleep(LOOK_AGAIN * RETRY[0])
 
 
-def _unknown(job: Job, error: Exception) -> Inconsistent:
+def _unknown(job: Job, why: str) -> Inconsistent:
     what = (
         f"what came of job {job.id} ({job.row.verb}) on VM {job.row.domain_name} is not known: "
-        f"internal error ({type(error).__name__}); look at VM and journal"
+        f"{why}; look at VM and journal"
     )
     return Inconsistent(what, reason="half-made", item=job.row.snapshot)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from ..errors import Busy
 from ..hypervisor import DomainEvent, DomainFacts, Hypervisor
 from .job import Interrupted, Job
+from .preflight import writable
 
 LOOK_AGAIN_SECONDS = 5.0
 
@@ -67,7 +68,9 @@ class Writers:
     async def turn(self, job: Job, facts: DomainFacts) -> AsyncIterator[bool]:
         """Hold the file system of the domain's first disk; yields whether it had to be waited
         for. Raises Busy past the job's max_wait."""
-        device = next((space.device for space in facts.space.values()), 0)
+        first = next(iter(writable(facts.info.disks)), None)
+        space = facts.space.get(first.target) if first else None
+        device = space.device if space else 0
         lock = self._locks.setdefault(device, asyncio.Lock()) if device else asyncio.Lock()
         loop = asyncio.get_running_loop()
         waited = lock.locked()

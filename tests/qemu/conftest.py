@@ -145,6 +145,14 @@ def guest(bed: PrivateLibvirt, session_guest: Guest, client: Client) -> Iterator
     steps.clean(session_guest)
 
 
+def have_clock_set(guest: Guest) -> None:
+    """Have the guest's agent able to set the time: it looks for hwclock once in its life."""
+    guest.cmd("sh", "ln -sf /bin/hwclock /sbin/hwclock; killall qemu-ga")
+    guest.cmd("sh", "while pidof qemu-ga >/dev/null; do sleep 0.1; done")
+    guest.cmd("agent", "start")
+    guest.wait()
+
+
 def know(client: Client, guest: Guest) -> None:
     """Wait until the daemon shows the guest as libvirt has it."""
     names = {"running": "running", "paused": "paused", "shut off": "shutoff"}

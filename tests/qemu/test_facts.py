@@ -29,7 +29,7 @@ from snapd.model import State
 from tests.bed import recipe
 from tests.bed.guest import Guest, virsh
 from tests.bed.private import PrivateLibvirt
-from tests.qemu.conftest import NewGuest
+from tests.qemu.conftest import NewGuest, have_clock_set
 from tests.qemu.steps import await_state, current, qemu_img
 
 T = TypeVar("T")
@@ -284,7 +284,7 @@ def test_description_changed_keeps_the_password_and_the_current_snapshot(
 
 
 def test_clock_is_set_by_the_agent(guest: Guest) -> None:
-    guest.cmd("sh", "[ -e /sbin/hwclock ] || ln -s /bin/hwclock /sbin/hwclock")  # the agent's wish
+    have_clock_set(guest)
     now = int(guest.cmd("sh", "date +%s"))
     uuid = recipe.domain_uuid(guest.name)
     ask(lambda h: h.set_time(uuid, 1_500_000_000))

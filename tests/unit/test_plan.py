@@ -79,7 +79,13 @@ MINUTE = 60_000
 def _plan(info: DomainInfo, wish: Wish, pause: int = 1000, *, monitor: bool = True) -> Plan:
     """As planned where the last snapshot with RAM stood still for `pause` milliseconds."""
     key = SnapshotKey(UUID, "before", 1700000000)
-    last = Record(key, Origin.MANUAL, consistency=Consistency.MEMORY, pause_ms=pause)
+    last = Record(
+        key,
+        Origin.MANUAL,
+        state=State.RUNNING,
+        consistency=Consistency.MEMORY,
+        pause_ms=pause,
+    )
     return plan(facts_of(info), wish, [last], "", monitor=monitor)
 
 
@@ -158,6 +164,30 @@ def test_decide_raw_nvram_left_out_and_said() -> None:
 def test_plan_impossible_unsupported(wish: Wish, pause: int, monitor: bool, word: str) -> None:
     found = _plan(ON, wish, pause, monitor=monitor).blockers
     assert [(b.error, b.reason) for b in found] == [(Unsupported, word)]
+
+
+def test_plan_pause_of_a_paused_vm_says_nothing_of_a_running_one() -> None:
+    """A paused guest stands still for 0 ms, whatever its RAM."""
+    key = SnapshotKey(UUID, "before", 1700000000)
+    paused = Record(key, Origin.MANUAL, (), State.PAUSED, Consistency.MEMORY, 0)
+    huge = replace(ON, memory=64 << 30)
+    made = plan(facts_of(huge), Wish(memory="yes"), [paused], "", monitor=True)
+    assert [b.reason for b in made.blockers] == ["pause-too-long"]
+
+
+def test_plan_pause_without_ram_beyond_max_pause_refused() -> None:
+    """A huge image stands the guest still for seconds, too."""
+    key = SnapshotKey(UUID, "before", 1700000000)
+    slow = Record(key, Origin.POLICY, (), State.RUNNING, Consistency.CRASH, 9000)
+    made = plan(facts_of(ON), Wish(memory="no", max_pause=8), [slow], "", monitor=True)
+    assert [b.reason for b in made.blockers] == ["pause-too-long"]
+    enough = Wish(memory="no", max_pause=9)
+    assert plan(facts_of(ON), enough, [slow], "", monitor=True).blockers == ()
+
+
+def test_plan_restart_of_vm_that_is_off_is_said() -> None:
+    made = plan(facts_of(OFF), Wish(then="restart"), [], "", monitor=True)
+    assert [w.reason for w in made.warnings] == ["then-not-done"]
 
 
 def test_plan_ram_of_guest_that_may_be_frozen_left_out_or_refused() -> None:
