@@ -232,3 +232,44 @@ def test_vm_named_by_the_number_of_another_that_runs_is_the_one_that_is_meant(
         client.create(number, "x")
         assert (list(one.tags()), runs.tags()) == (["x"], {})
         client.delete(number, "x")
+
+
+def test_vm_that_is_renamed_keeps_its_snapshots_and_a_new_one_of_its_name_gets_none(
+    client: Client, bed: PrivateLibvirt
+) -> None:
+    with vm(bed, "lab-before") as one:
+        await_known(client, one)
+        client.create(one.uuid, "x")
+        virsh("domrename", one.uuid, "lab-after")
+        one.name = "lab-after"
+        await_known(client, one)
+        assert client.domain("lab-before") is None
+        assert client.snapshots("lab-after")["x"]["Origin"] == "manual"
+        with vm(bed, "lab-before") as other:
+            await_known(client, other)
+            assert client.snapshots("lab-before") == {}
+            assert client.refused("DeleteSnapshot", "lab-before", "x")[0] == "NoSuchSnapshot"
+        client.delete("lab-after", "x")
+        assert one.tags() == {}
+
+
+def test_snapshot_whose_record_libvirt_lost_is_told_and_its_name_is_not_given_again(
+    client: Client, bed: PrivateLibvirt
+) -> None:
+    """libvirt drops it without a word when its file is damaged; its data stays in the image."""
+    with vm(bed, "lab-damaged") as one:
+        await_known(client, one)
+        for name in ("whole", "lost"):
+            client.create(one.uuid, name)
+        bed.stop_libvirtd()
+        Path("/var/lib/libvirt/qemu/snapshot/lab-damaged/lost.xml").write_text("<domainsnap")
+        bed.start_libvirtd()
+        client.until(
+            "the daemon has read it again", lambda: list(client.snapshots(one.uuid)) == ["whole"]
+        )
+        refused = client.refused("CreateSnapshot", one.uuid, "lost")
+        assert refused == ("AlreadyExists", "half-made")
+        job = client.call("Audit", one.uuid)
+        found = {(f["Reason"], f["Item"]) for f in client.wait(job)["Findings"]}
+        assert found and {item for _reason, item in found} == {"lost"}
+        assert one.tags().keys() == {"whole", "lost"}
