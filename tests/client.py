@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -31,7 +31,11 @@ TOP = Path(__file__).parents[1]
 class Daemon:
     """virtsnapd on a bus of the tests'; its state outlives stop() and kill()."""
 
-    def __init__(self, address: str, uri: str, folder: Path) -> None:
+    def __init__(
+        self, address: str, uri: str, folder: Path, entry: Sequence[str] = ("snapd",)
+    ) -> None:
+        """entry: the module that is run, and what it wants before the daemon's own arguments."""
+        self._entry = entry
         self.config, self.state = folder / "etc", folder / "state"
         for made in (self.config, self.config / "policies.d", self.state):
             made.mkdir(parents=True, exist_ok=True)
@@ -57,8 +61,9 @@ class Daemon:
         """Start it; return when it owns its name."""
         assert not self.running
         begun = len(self.log)
-        command = [sys.executable, "-X", "dev", "-m", "snapd", "--bus-address", self._address]
-        command += ["--connect", self._uri, "--config", str(self.config), "--state"]
+        command = [sys.executable, "-X", "dev", "-m", *self._entry]
+        command += ["--bus-address", self._address, "--connect", self._uri]
+        command += ["--config", str(self.config), "--state"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, str(self.state)],

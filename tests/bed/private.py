@@ -118,6 +118,9 @@ class PrivateLibvirt:
         else:
             self.start_libvirtd()
 
+    def libvirtd_running(self) -> bool:
+        return self._daemons["libvirtd"].poll() is None
+
     def libvirtd_pid(self) -> int:
         return self._daemons["libvirtd"].pid
 

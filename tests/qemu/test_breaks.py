@@ -18,7 +18,7 @@ from tests.bed.private import PrivateLibvirt
 from tests.bus import PrivateBus
 from tests.client import Client, Daemon
 from tests.qemu.conftest import NewGuest, know
-from tests.qemu.steps import frozen, listed, note, on_disks, tag, tags
+from tests.qemu.steps import listed, tag, tags
 
 PLAIN = {"memory": "no", "quiesce": "no"}
 
@@ -77,115 +77,25 @@ def _plant(daemon: Daemon, guest: Guest, name: str) -> int:
         return int(cursor.lastrowid or 0)
 
 
-@pytest.mark.parametrize("disks", [(0, 1), (0,), ()])
-def test_create_broken_off_after_the_transaction_is_registered_or_removed(
-    daemon: Daemon, bus: PrivateBus, guest: Guest, disks: tuple[int, ...]
+@pytest.mark.parametrize("off", [False, True])
+def test_create_broken_off_with_a_tag_in_one_disk_is_removed_from_it(
+    daemon: Daemon, bus: PrivateBus, guest: Guest, off: bool
 ) -> None:
-    """A tag in all disks is registered, in one of them removed, in none: nothing happened."""
+    """Also where the VM is off by then: nobody but libvirt can remove a tag from its image."""
     daemon.kill()
-    tag(guest, "half", *disks)
+    tag(guest, "half", 0)
     job = _plant(daemon, guest, "half")
+    if off:
+        guest.virsh("destroy")
     daemon.start()
     with Client(bus.address) as client:
         path = f"/org/virtsnap/Snapd1/jobs/{job}"
         client.until("it is settled", lambda: client.job(path)["Finished"], timeout=60)
         row = client.job(path)
-        whole = len(disks) == 2
-        assert row["State"] == ("done" if whole else "failed")
-        assert tags(guest) == ([["half"]] * 2 if whole else [[], []])
-        assert listed(guest) == (["half"] if whole else [])
+        assert (row["State"], row["ErrorDetail"].get("Reason", "")) == ("failed", "")
+        assert row["ErrorMessage"].endswith("nothing had been done")
+        assert (tags(guest), listed(guest)) == ([[], []], [])
         assert client.rows("ListHistory", "vm", snapshot="half")
-        if whole:
-            assert client.snapshots("vm")["half"]["Origin"] == "manual"
-            assert client.revert("vm", "half", safety_snapshot=False)["FinalState"] == "running"
-            guest.wait()
-
-
-def test_daemon_killed_while_libvirt_saves_ram_settles_it_at_start(
-    daemon: Daemon, bus: PrivateBus, guest: Guest
-) -> None:
-    guest.cmd("fill", "40")
-    with Client(bus.address) as client:
-        know(client, guest)
-        job = client.call("CreateSnapshot", "vm", "ram", memory="yes")
-        client.until(
-            "it has begun", lambda: client.job(job)["Phase"] == "taking", timeout=10, pause=0.01
-        )
-    daemon.kill()
-    daemon.start()
-    with Client(bus.address) as client:
-        client.until("it is settled", lambda: client.job(job)["Finished"], timeout=90)
-        row = client.job(job)
-        made = "ram" in listed(guest)
-        assert row["State"] == ("done" if made else "failed")
-        # libvirt keeps RAM and state in the first disk; each disk has the tag, or none has it
-        assert tags(guest) == ([["ram"], ["ram"]] if made else [[], []])
-
-
-def test_daemon_killed_right_after_the_transaction_registers_it_and_thaws_at_start(
-    daemon: Daemon, bus: PrivateBus, guest: Guest
-) -> None:
-    with Client(bus.address) as client:
-        job = client.call("CreateSnapshot", "vm", "cut", memory="no", quiesce="require")
-        await_tags(guest, [1, 1])
-        daemon.kill()
-    assert (listed(guest), frozen(guest)) == ([], "frozen"), "killed too late: nothing is shown"
-    daemon.start()
-    with Client(bus.address) as client:
-        client.until("it is settled", lambda: client.job(job)["Finished"])
-        assert client.job(job)["State"] == "done"
-        assert client.snapshots("vm")["cut"]["Consistency"] == "crash"
-        assert (listed(guest), tags(guest)) == (["cut"], [["cut"], ["cut"]])
-        assert frozen(guest) == "thawed"
-        (row,) = client.rows("ListHistory", "vm", snapshot="cut")
-        assert (row["Verb"], row["Result"]) == ("create", "done")
-
-
-def test_daemon_killed_in_the_middle_of_a_delete_settles_it_and_the_next_one_finishes(
-    daemon: Daemon, bus: PrivateBus, guest: Guest
-) -> None:
-    with Client(bus.address) as client:
-        client.create("vm", "going", **PLAIN)
-        job = client.call("DeleteSnapshot", "vm", "going")
-        await_tags(guest, [0, None])
-        daemon.kill()
-    assert listed(guest) == ["going"], "killed too late: nothing is shown"
-    daemon.start()
-    with Client(bus.address) as client:
-        client.until("it is settled", lambda: client.job(job)["Finished"])
-        assert client.job(job)["ErrorName"] == "org.virtsnap.Error.Partial"
-        assert client.delete("vm", "going")["Deleted"] == ["going"]
-    assert (listed(guest), tags(guest)) == ([], [[], []])
-
-
-@pytest.mark.parametrize("pause", [0.0, 3.0])
-def test_daemon_killed_in_the_middle_of_a_revert_says_how_libvirt_ended_it(
-    daemon: Daemon, bus: PrivateBus, guest: Guest, pause: float
-) -> None:
-    note(guest, "then")
-    boot = guest.cmd("boot-id")
-    with Client(bus.address) as client:
-        client.create("vm", "back", **PLAIN)
-        note(guest, "now")
-        job = client.call("RevertSnapshot", "vm", "back")
-        client.until("it goes", lambda: client.job(job)["Phase"] == "reverting", pause=0.01)
-        daemon.kill()
-    time.sleep(pause)
-    daemon.start()
-    with Client(bus.address) as client:
-        client.until("it is settled", lambda: client.job(job)["Finished"])
-        row = client.job(job)
-        guest.wait()
-        if row["State"] == "failed" and not pause:  # killed before libvirt had the call
-            assert row["ErrorMessage"].endswith("nothing had been done")
-            time.sleep(5)  # nor does it come later
-            assert (guest.cmd("boot-id"), on_disks(guest)) == (boot, ["now", "now"])
-            return
-        assert (row["State"], row["ErrorMessage"]) == ("done", "")
-        assert row["Result"]["FinalState"] == "running"
-        assert on_disks(guest) == ["then", "then"]
-        safety = row["Result"]["SafetySnapshot"]
-        assert safety in {snapshot["Path"] for snapshot in client.snapshots("vm").values()}
 
 
 def test_sigterm_while_libvirt_saves_ram_waits_for_it_and_leaves_well(
@@ -220,9 +130,8 @@ def test_libvirtd_killed_while_it_saves_ram_makes_nothing_and_what_it_left_is_sa
     state = guest.state()
     assert (row["State"], listed(guest)) == ("failed", [])
     assert ("left paused" in row["ErrorMessage"]) == (state == "paused")
-    assert ("is off now" in row["ErrorMessage"]) == (state == "shut off")
+    assert tags(guest) == [[], []]
     if state != "shut off":
-        assert tags(guest) == [[], []]
         guest.virsh("resume", check=False)
         assert guest.cmd("boot-id") == boot
         guest.cmd("sh", "rm /run/fill")
@@ -276,18 +185,3 @@ def test_vm_stuck_in_a_create_delays_no_other_and_ends_well_when_it_wakes(
     assert client.wait(job)["Name"] == "late"
     assert stuck.tags(stuck.images[0]) == ["late"]
     assert client.snapshots("stuck")["late"]["Origin"] == "manual"
-
-
-def await_tags(guest: Guest, counts: list[int | None]) -> None:
-    """Return the instant the images' headers count so many snapshots (None = any number)."""
-    handles = [os.open(path, os.O_RDONLY) for path in guest.images]
-    deadline = time.monotonic() + 20
-    try:
-        while any(
-            wanted is not None and int.from_bytes(os.pread(handle, 4, 60), "big") != wanted
-            for handle, wanted in zip(handles, counts, strict=True)
-        ):
-            assert time.monotonic() < deadline, f"the images never held {counts} snapshots"
-    finally:
-        for handle in handles:
-            os.close(handle)
