@@ -124,6 +124,18 @@ def tags(
     return found
 
 
+def bitmaps(dom: libvirt.virDomain, disks: Sequence[Disk]) -> dict[str, tuple[str, ...]]:
+    """target -> the bitmaps that QEMU will write to the image when it ends: a header read before
+    that doesn't show those that somebody added since the VM was started."""
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in _ask(dom, "query-named-block-nodes", {"flat": True}):
+        names = [str(b["name"]) for b in entry.get("dirty-bitmaps", ()) if b.get("persistent")]
+        for disk in disks if names else ():
+            if disk.source and entry["image"].get("filename") == disk.source:
+                found[disk.target] = (*found.get(disk.target, ()), *names)
+    return found
+
+
 def take(dom: libvirt.virDomain, nodes: Mapping[str, str], name: str) -> Taken:
     """Take the internal snapshot on every node at one instant, or on none."""
     if not nodes:

@@ -59,17 +59,27 @@ def monitor(guest: Guest, execute: str, **arguments: Any) -> Any:
 
 def node(guest: Guest, disk: int) -> str:
     """The node of a disk of a running guest, by its file."""
-    path = str(guest.disks[disk].path)
+    return file_node(guest, guest.disks[disk].path)
+
+
+def file_node(guest: Guest, path: Path) -> str:
     nodes = monitor(guest, "query-named-block-nodes", flat=True)
     return next(
-        str(n["node-name"]) for n in nodes if n["drv"] == "qcow2" and n["image"]["filename"] == path
+        str(n["node-name"])
+        for n in nodes
+        if n["drv"] == "qcow2" and str(path) in n["image"]["filename"]
     )
 
 
 def tag(guest: Guest, name: str, *disks: int) -> None:
     """Put a tag into the images of some disks of a running guest, behind libvirt's back."""
     for disk in disks:
-        monitor(guest, "blockdev-snapshot-internal-sync", device=node(guest, disk), name=name)
+        tag_file(guest, guest.disks[disk].path, name)
+
+
+def tag_file(guest: Guest, path: Path, name: str) -> None:
+    device = file_node(guest, path)
+    monitor(guest, "blockdev-snapshot-internal-sync", device=device, name=name)
 
 
 def untag(guest: Guest, name: str, *disks: int) -> None:

@@ -80,6 +80,7 @@ def test_revert_blockers_external_external_unsupported() -> None:
             {"images": _images(replace(IMAGE, bitmaps=("bk-1",)))},
             (Unsupported, "checkpoints", "vdb"),
         ),
+        ({"info": ON, "live_bitmaps": {"vda": ("bk-2",)}}, (Unsupported, "checkpoints", "vda")),
         ({"images": _images(image_of())}, (Inconsistent, "half-made", "vdb")),
         (
             {"images": _images(image_of(tags=(("1", "before"), ("2", "before"))))},
@@ -207,6 +208,19 @@ def test_delete_blockers_encrypted_disk_refused_only_while_off() -> None:
     off = delete_blockers(with_disk(OFF, encrypted=True), BEFORE)
     assert seen(off) == [(Unsupported, "encrypted-disk", "vdb")]
     assert delete_blockers(with_disk(ON, encrypted=True), BEFORE) == []
+
+
+def test_delete_blockers_transient_disk_refused_only_while_it_runs() -> None:
+    """Its tag is in the file below, which nothing writes meanwhile."""
+    running = delete_blockers(with_disk(ON, transient=True), BEFORE)
+    assert seen(running) == [(Unsupported, "transient-disk", "vdb")]
+    assert delete_blockers(with_disk(OFF, transient=True), BEFORE) == []
+
+
+def test_revert_blockers_encrypted_disk_refused_only_without_ram() -> None:
+    found = seen(revert_blockers(with_disk(ON, encrypted=True), BEFORE))
+    assert found == [(Unsupported, "encrypted-disk", "vdb")]
+    assert revert_blockers(with_disk(ON, encrypted=True), replace(BEFORE, memory=True)) == []
 
 
 # --- trees that others made, and that the domain has left

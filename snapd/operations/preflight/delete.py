@@ -25,4 +25,8 @@ def delete_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> list[Blocker]
             why = f"disk {disk.target} is encrypted: its tag would stay in the image"
             found.append(Blocker(Unsupported, "encrypted-disk", disk.target, why, ("start",)))
         found += backing_blockers(facts)
+    else:
+        for disk in (d for d in info.disks if d.target in snapshot.disks and d.transient):
+            why = f"disk {disk.target} is transient: its tag is in the file below, and would stay"
+            found.append(Blocker(Unsupported, "transient-disk", disk.target, why, ("shut-off",)))
     return [*found, *tag_blockers(facts, snapshot, partly=True)]

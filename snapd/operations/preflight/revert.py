@@ -40,6 +40,7 @@ def revert_blockers(
         found.append(Blocker(Unsupported, "transient", "", "the VM is transient", ("define",)))
     found += _force_blockers(facts, snapshot, terms)
     found += _bitmap_blockers(facts)
+    found += _encryption_blockers(facts, snapshot)
     found += tag_blockers(facts, snapshot, partly=False)
     found += backing_blockers(facts)
     found += _saved_blockers(facts)
@@ -71,9 +72,19 @@ def _bitmap_blockers(facts: DomainFacts) -> Iterator[Blocker]:
         yield Blocker(Unsupported, "checkpoints", first, why, ("delete-checkpoints",))
         return
     for target, image in facts.images.items():
-        if image.bitmaps:
-            why = f"disk {target} holds a backup bitmap ({image.bitmaps[0]})"
+        if bitmaps := (*image.bitmaps, *facts.live_bitmaps.get(target, ())):
+            why = f"disk {target} holds a backup bitmap ({bitmaps[0]})"
             yield Blocker(Unsupported, "checkpoints", target, why, ("remove-bitmap",))
+
+
+def _encryption_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
+    """Without RAM libvirt reverts by qemu-img, which it gives no key: some disks go back, and the
+    encrypted ones don't (LIBVIRT.md 10)."""
+    for disk in writable(facts.info.disks) if not snapshot.memory else ():
+        image = facts.images.get(disk.target)
+        if disk.encrypted or (image and image.encrypted):
+            why = f"disk {disk.target} is encrypted, and would not go back with the others"
+            yield Blocker(Unsupported, "encrypted-disk", disk.target, why)
 
 
 def tag_blockers(facts: DomainFacts, snapshot: SnapshotInfo, *, partly: bool) -> Iterator[Blocker]:
