@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 3.0  # a burst is spread by it; who writes RAM has a limit of its own
 
 
 class Turns:
