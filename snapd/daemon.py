@@ -131,8 +131,6 @@ async def _rooms(place: Place, settings: Settings, store: Store, standing: list[
     health = Health(inventory, policies, engine, pruner, jobs, holds)
     health.standing = standing
     health.frozen = operations.frozen_guests.listed
-    for row in await store.half_made():
-        health.note(row)
     await operations.frozen_guests.load()
     await holds.load()
     await engine.load()

@@ -4,6 +4,7 @@ Every verb is check, record the intent, act, verify, record the result. `Operati
 """
 
 from .catalog import Catalog
+from .halfmade import HalfMade
 from .job import DAEMON, Job, Outcome, Request
 from .jobs import Jobs
 from .operations import Asker, Operations, identity
@@ -21,6 +22,7 @@ __all__ = [
     "Catalog",
     "DeleteWish",
     "FrozenGuest",
+    "HalfMade",
     "Job",
     "Jobs",
     "Operations",

@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..model import DomainInfo, JobState
 from ..store import JobRow, Store
+from .halfmade import HalfMade
 from .job import Interrupted, Job, Outcome, Request, Work, detail_of, history_of
 from .settling import settle
 from .turns import Turns
@@ -54,6 +55,7 @@ class Jobs:
         self.stopping = False
         self.all: dict[int, Job] = {}
         self.judge: Work | None = None
+        self.half_made = HalfMade()
         self._clock = clock
         self._turns = Turns(parallel)
         self._occupants: dict[str, tuple[str, int]] = {}
@@ -330,6 +332,7 @@ class Jobs:
         job.row, job.phase = row, ""
         history = history_of(row, outcome.reason or job.reason)
         await self.store.update_job(row, history, outcome.record, outcome.forget)
+        self.half_made.note(row)
         job.ended.set()
         self.changed(job, "State", "Phase", "ErrorName", "ErrorMessage", "ErrorDetail", "Snapshot")
         self.changed(job, "SnapshotName", "Result", "Finished", "Cancellable")
@@ -355,6 +358,8 @@ class Jobs:
         """Take up what an earlier daemon left: ended jobs linger on, open intents are settled
         before anything else is done to their domains."""
         now = self._now()
+        for row in await self.store.half_made():
+            self.half_made.note(row)
         for row in await self.store.finished_jobs(now - LINGER_SECONDS, LINGER_COUNT):
             self._remember(Job(row, self), ended=True)
         for row in await self.store.open_jobs():

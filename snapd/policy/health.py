@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ..inventory import Inventory
-from ..model import DomainInfo, JobState, Policy, Problem, SnapshotInfo, Verb
-from ..operations import FrozenGuest, Job, Jobs, redefined
+from ..model import DomainInfo, Policy, Problem, SnapshotInfo
+from ..operations import FrozenGuest, Jobs, redefined
 from ..settings import matches
-from ..store import JobRow, SlotRow
+from ..store import SlotRow
 from .engine import Engine
 from .holds import Holds, told
 from .policies import Policies
@@ -54,8 +54,6 @@ class Health:
         self._pruner, self._jobs, self._clock = pruner, jobs, clock
         self._holds = holds
         self._since: dict[str, int] = {}
-        self._unsettled: dict[str, Problem] = {}
-        jobs.listen(ended=self._on_job_ended)
 
     def problems(self) -> list[Problem]:
         """All problems now, the critical ones first; each keeps the time it was first seen."""
@@ -119,7 +117,7 @@ class Health:
         yield from still_frozen(self.frozen(), self._clock())
         yield from self._of_runs()
         yield from self._of_holds()
-        yield from self._unsettled.values()
+        yield from self._of_half_made()
 
     def _of_connection(self) -> Iterator[Problem]:
         if not self._inventory.connected:
@@ -196,21 +194,10 @@ class Health:
             )
             yield replace(found, since=row.since)
 
-    def _on_job_ended(self, job: Job) -> None:
-        self.note(job.row)
-
-    def note(self, row: JobRow) -> None:
-        """A job that left something half made is a problem until a later one on it succeeds."""
-        key = f"{row.domain}/{row.snapshot}"
-        if row.verb not in (Verb.CREATE, Verb.REVERT, Verb.DELETE):
-            return
-        if row.state is JobState.DONE:
-            self._unsettled.pop(key, None)
-        elif row.detail.get("reason") == "half-made" and row.error_name.endswith(
-            (".Partial", ".Inconsistent")
-        ):
-            self._unsettled[key] = Problem(
-                id=_id("needs-attention", key),
+    def _of_half_made(self) -> Iterator[Problem]:
+        for row in self._jobs.half_made.rows():
+            yield Problem(
+                id=_id("needs-attention", f"{row.domain}/{row.snapshot}"),
                 problem="needs-attention",
                 message=row.error_message,
                 severity="critical",

@@ -27,8 +27,9 @@ _HALF_MADE = (
     "(error_name LIKE '%.Partial' OR error_name LIKE '%.Inconsistent')"
 )
 _MENDED = (
-    "EXISTS (SELECT 1 FROM jobs later WHERE later.domain = jobs.domain AND "
-    "later.snapshot = jobs.snapshot AND later.id > jobs.id AND later.state = 'done')"
+    "EXISTS (SELECT 1 FROM jobs later WHERE later.domain = jobs.domain AND later.id > jobs.id "
+    "AND later.state = 'done' AND CASE jobs.verb WHEN 'revert' THEN later.verb = 'revert' "
+    "ELSE later.snapshot = jobs.snapshot END)"
 )
 _FORGET = "DELETE FROM snapshots WHERE domain=? AND name=? AND created=?"
 
@@ -245,7 +246,8 @@ class Store:
         return await self._jobs("finished >= ? AND finished > 0", (since,), limit)
 
     async def half_made(self) -> list[JobRow]:
-        """Jobs that left something half made which no later job on that snapshot has mended."""
+        """Jobs that left something half made which no later job has mended: a create's or delete's
+        is by one on that snapshot, a revert's by another revert of the domain only."""
         return await self._jobs(f"{_HALF_MADE} AND NOT {_MENDED}")
 
     async def job_of_request(self, owner: int, request: str, now: int) -> JobRow | None:
