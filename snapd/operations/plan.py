@@ -16,6 +16,7 @@ from .preflight import (
     create_needs,
     memory_blockers,
     space_blockers,
+    unmeasured_blockers,
     writable,
 )
 from .wishes import Wish
@@ -115,9 +116,13 @@ def _decide(
         return True, [], [*found, *against]
     wanted = wish.memory == "auto" and wish.quiesce != "require"
     if wanted:
+        against += unmeasured_blockers(facts)
         against += space_blockers(facts, create_needs(facts, memory=True))
     if wanted and not against:
         return True, [], found
+    if not wanted and wish.memory == "auto" and wish.then != "continue":
+        why = f"its RAM would be lost by then={wish.then}; ask for memory=yes, or say memory=no"
+        found.append(Blocker(Unsupported, "no-memory", "", why, ("memory", "no-memory")))
     if wanted and wish.then != "continue":
         ways = ("no-memory", "max-pause")
         why = f"its RAM would be lost by then={wish.then} and cannot be saved: {against[0].message}"

@@ -185,6 +185,13 @@ def test_plan_pause_without_ram_beyond_max_pause_refused() -> None:
     assert plan(facts_of(ON), enough, [slow], "", monitor=True).blockers == ()
 
 
+def test_plan_ram_that_then_would_lose_unasked_refused() -> None:
+    """Quiescing was required, so auto takes none; the stop would throw it away."""
+    ready, wish = replace(ON, agent=True), Wish(then="stop", quiesce="require")
+    assert [b.reason for b in _plan(ready, wish).blockers] == ["no-memory"]
+    assert _plan(ready, replace(wish, memory="no")).blockers == ()
+
+
 def test_plan_restart_of_vm_that_is_off_is_said() -> None:
     made = plan(facts_of(OFF), Wish(then="restart"), [], "", monitor=True)
     assert [w.reason for w in made.warnings] == ["then-not-done"]
