@@ -4,6 +4,7 @@ from libvirt's own tool or from qemu-img, never from the daemon."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 import uuid
@@ -44,6 +45,12 @@ def listed(guest: Guest) -> list[str]:
 
 def current(guest: Guest) -> str:
     return virsh("snapshot-current", guest.name, "--name", check=False)
+
+
+def libvirt_version() -> tuple[int, ...]:
+    """(9, 0): what it can do and what it refuses differs."""
+    (found,) = re.findall(r"Using library: libvirt (\d+)\.(\d+)", virsh("version"))
+    return tuple(map(int, found))
 
 
 def frozen(guest: Guest) -> str:

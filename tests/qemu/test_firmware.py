@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bed.guest import Guest, virsh
+from tests.bed.guest import Guest
 from tests.bed.private import PrivateLibvirt
 from tests.bed.recipe import Hardware
 from tests.client import Client
@@ -44,11 +44,6 @@ class Qcow2FirmwareGuest(FirmwareGuest):
     nvram_format = "qcow2"
 
 
-def libvirt_version() -> tuple[int, ...]:
-    (found,) = re.findall(r"Using library: libvirt (\d+)\.(\d+)", virsh("version"))
-    return tuple(map(int, found))
-
-
 @pytest.fixture
 def firmware_guest(bed: PrivateLibvirt, request: pytest.FixtureRequest) -> Iterator[FirmwareGuest]:
     kind: type[FirmwareGuest] = request.param
@@ -70,7 +65,7 @@ def test_raw_nvram_off_is_left_out_or_refused_as_libvirt_can(
 ) -> None:
     guest = firmware_guest
     know(client, guest)
-    if libvirt_version() < (9, 3):
+    if steps.libvirt_version() < (9, 3):
         assert client.refused("CreateSnapshot", guest.name, "off") == (
             "Unsupported",
             "uefi-raw-nvram",
@@ -90,7 +85,7 @@ def test_qcow2_nvram_has_the_tag_of_every_snapshot(
 ) -> None:
     guest = firmware_guest
     know(client, guest)
-    if libvirt_version() < (10, 9):
+    if steps.libvirt_version() < (10, 9):
         assert client.refused("CreateSnapshot", guest.name, "off") == (
             "Unsupported",
             "uefi-raw-nvram",

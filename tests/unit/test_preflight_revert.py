@@ -299,3 +299,24 @@ def test_blockers_backing_file_gone_refused_only_where_it_would_be_opened() -> N
     assert delete_blockers(facts_of(ON, **changes), BEFORE) == []
     assert seen(create_blockers(facts_of(OFF, **changes), "x", memory=False)) == gone
     assert create_blockers(facts_of(ON, **changes), "x", memory=False) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "refused"),
+    [
+        ("by virsh", (11, 3, 0), True),
+        ("Ünterwegs", (11, 3, 0), True),
+        ("before_1.2-x", (11, 3, 0), False),
+        ("by virsh", (9, 0, 0), False),
+    ],
+)
+def test_revert_blockers_ram_under_a_name_that_libvirt_cannot_load(
+    name: str, version: tuple[int, int, int], refused: bool
+) -> None:
+    """libvirt 11.3: "Invalid job ID 'internal-snapshot-load-by virsh'", the VM off."""
+    image = image_of(tags=(("1", name),))
+    facts = facts_of(ON, version=version, images={"vda": image, "vdb": image})
+    disks_only = replace(BEFORE, name=name)
+    found = seen(revert_blockers(facts, replace(disks_only, memory=True)))
+    assert found == ([(Unsupported, "name-unloadable", name)] if refused else [])
+    assert revert_blockers(facts, disks_only) == []

@@ -3,6 +3,7 @@ all of it is looked for before (LIBVIRT.md 10, rule 5)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from .blocker import Blocker
 from .disks import backing_blockers, held, unreadable, writable
 from .domain import holder_blockers, tree_blockers
 from .external import external_blockers
+
+LOADED_BY_JOB = (10, 10, 0)  # libvirt that has QEMU load RAM by a job
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ def revert_blockers(
     if not facts.info.persistent:
         found.append(Blocker(Unsupported, "transient", "", "the VM is transient", ("define",)))
     found += _force_blockers(facts, snapshot, terms)
+    found += _name_blockers(facts, snapshot)
     found += _bitmap_blockers(facts)
     found += _encryption_blockers(facts, snapshot)
     found += tag_blockers(facts, snapshot, partly=False)
@@ -62,6 +66,18 @@ def _force_blockers(
             "keys in it may ask for its recovery key"
         )
         yield Blocker(NeedsForce, "tpm-newer", "", why, ("force",))
+
+
+def _name_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
+    """From 10.10 on libvirt loads RAM by a job of QEMU's that is called after the snapshot, and
+    finds that the name won't do when it has ended the VM (11.3, measured)."""
+    strange = not re.fullmatch(r"[A-Za-z0-9._-]+", snapshot.name)
+    if strange and snapshot.memory and facts.version >= LOADED_BY_JOB:
+        why = (
+            f"it has RAM, which this libvirt cannot load under the name {snapshot.name!r}: only "
+            "A-Z, a-z, 0-9 and . _ - will do"
+        )
+        yield Blocker(Unsupported, "name-unloadable", snapshot.name, why)
 
 
 def _bitmap_blockers(facts: DomainFacts) -> Iterator[Blocker]:
