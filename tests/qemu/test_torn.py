@@ -100,9 +100,6 @@ def test_encrypted_disk_refuses_create_and_a_revert_without_ram(
     with left_alone(guest):
         found = client.refused("DeleteSnapshot", "luks", "disks")
         assert found == ("Unsupported", "encrypted-disk")
-    with started(client, guest):
-        client.delete("luks", "disks")
-        assert (tags(guest), listed(guest)) == ([[], []], [])
 
 
 def taken_by_others(guest: IdleGuest, name: str) -> None:
@@ -137,43 +134,29 @@ def test_transient_disk_refuses_create_and_revert(client: Client, new_idle: NewI
 
 
 def test_bitmap_refuses_revert_and_not_create(client: Client, new_idle: NewIdle) -> None:
+    """Where libvirt knows of none: in QEMU's memory, then in one image, then in both."""
     guest = new_idle("marked")
     guest.define()
     know(client, guest)
     client.create("marked", "before")
-    for marked in ([1], [0, 1]):
-        for disk in marked:
-            qemu_img("bitmap", "--add", guest.images[disk], "nightly")
+
+    def refused() -> None:
         with left_alone(guest):
             found = client.refused("RevertSnapshot", "marked", "before", safety_snapshot=False)
             assert found == ("Unsupported", "checkpoints")
-        with started(client, guest), left_alone(guest):
-            found = client.refused("RevertSnapshot", "marked", "before", safety_snapshot=False)
-            assert found == ("Unsupported", "checkpoints")
-        client.create("marked", f"beside-{len(marked)}")
-        for disk in marked:
-            qemu_img("bitmap", "--remove", guest.images[disk], "nightly")
+
     with started(client, guest):
         monitor(guest, "block-dirty-bitmap-add", node=node(guest, 1), name="b", persistent=True)
-        with left_alone(guest):
-            found = client.refused("RevertSnapshot", "marked", "before", safety_snapshot=False)
-            assert found == ("Unsupported", "checkpoints")
-    qemu_img("bitmap", "--remove", guest.images[1], "b")
-    client.revert("marked", "before", safety_snapshot=False)
-
-
-def test_name_that_is_another_snapshots_number_refuses_revert_while_off(
-    client: Client, new_idle: NewIdle
-) -> None:
-    """FIELD_REPORTS 1: `qemu-img snapshot -a 1` goes back to the first one, whatever its name."""
-    guest = new_idle("number")
-    guest.define()
-    know(client, guest)
-    for name in ("first", "1"):
-        guest.virsh("snapshot-create-as", name)
-    with left_alone(guest):
-        for verb in ("RevertSnapshot", "DeleteSnapshot"):
-            assert client.refused(verb, "number", "1") == ("Inconsistent", "half-made")
+        refused()
+    refused()
+    qemu_img("bitmap", "--add", guest.images[0], "b")
+    refused()
+    with started(client, guest):
+        refused()
+        client.create("marked", "beside", **PLAIN)
+    for image in guest.images:
+        qemu_img("bitmap", "--remove", image, "b")
+    assert client.revert("marked", "before", safety_snapshot=False)["FinalState"] == "shutoff"
 
 
 def test_tag_twice_in_an_image_refuses_revert_and_delete_while_it_runs(
@@ -271,14 +254,15 @@ def test_delete_after_disks_and_disc_came_and_went_leaves_libvirtd_and_no_tag(
     assert virsh("version", "--daemon") == started
 
 
-def test_names_that_libvirts_delete_would_mistake_are_deleted_while_it_runs(
+def test_quoted_names_that_images_do_hold_are_deleted_while_it_runs(
     client: Client, new_idle: NewIdle
 ) -> None:
+    """Made while the VM was off. libvirt 9.0 would report success, and leave the tag."""
     guest = new_idle("quoted")
     guest.define()
-    names = ['quo"te', "back\\slash", "grün", "-dash"]
+    names = ['quo"te', "back\\slash", "grün"]
     for name in names:
-        guest.virsh("snapshot-create-as", "--name", name)
+        guest.virsh("snapshot-create-as", name)
     assert tags(guest) == [names, names]
     with started(client, guest):
         for name in names:
