@@ -104,7 +104,8 @@ class PolicyMethods:
             raise InvalidArgument(f"policy {policy} does not match VM {info.name}")
         now = options["at"] or self._rooms.clock()
         snapshots, held = self._rooms.catalog.of(picture), self._rooms.holds.of(info.uuid)
-        decisions = plan(snapshots, in_force, self._rooms.settings, now, held)
+        let_go = self._rooms.catalog.let_go(picture)
+        decisions = plan(snapshots, in_force, self._rooms.settings, now, held, let_go)
         shown = [d for d in decisions if not policy or policy in d.candidate.labels]
         rows: list[Row] = [
             {

@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from ..errors import SnapdError
 from ..hypervisor import Beside, DomainFacts, ImageCheck
-from ..model import Disk, JobState, SnapshotInfo, Verb, Warned
+from ..model import Disk, JobState, SnapshotInfo, SnapshotKey, Verb, Warned
 from ..store import REMOVED_OUTSIDE, HistoryRow
 from .audit import Books, Finding, Seen, findings
 from .context import Context
@@ -45,10 +45,20 @@ async def audit(ctx: Context, job: Job, domain: str) -> Outcome:
         await ctx.store.half_made(), await _removed(ctx, seen), ctx.frozen_guests.listed()
     )
     found = await _judge(ctx, seen, books)
+    _mark_broken(ctx, seen, found)
     if len(found) > MOST:
         text = f"{len(found)} findings, only {MOST} are told; audit the VMs one by one"
         job.warn(Warned("too-many", str(len(found)), text))
     return Outcome(result={"Findings": [_row(f) for f in found[:MOST]]})
+
+
+def _mark_broken(ctx: Context, seen: Iterable[Seen], found: Collection[Finding]) -> None:
+    """What lacks in an image is no way back: it counts for nothing (DESIGN.md, rule 3)."""
+    gone = {(f.domain, f.item) for f in found if f.reason == "tag-gone"}
+    for one in seen:
+        if one.facts and not one.facts.holder:
+            keys = (SnapshotKey(one.uuid, s.name, s.created) for s in one.facts.snapshots)
+            ctx.jobs.half_made.audited(one.uuid, (k for k in keys if (k.domain, k.name) in gone))
 
 
 def _row(finding: Finding) -> dict[str, str]:

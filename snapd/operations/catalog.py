@@ -30,7 +30,8 @@ class Catalog:
         return Snapshot(picture.info.uuid, picture.info.name, info, record, status)
 
     def _status(self, key: SnapshotKey) -> Status:
-        """Listed is not made: what an open job is about is neither good nor gone."""
+        """Listed is not made: what an open job is about is neither good nor gone, and one that a
+        job left half made or half deleted is no way back."""
         for job in self._jobs.open_on(key.domain):
             if job.row.snapshot != key.name or job.row.state is JobState.QUEUED:
                 continue
@@ -38,7 +39,11 @@ class Catalog:
                 return Status.CREATING
             if job.row.verb is Verb.DELETE:
                 return Status.DELETING
-        return Status.OK
+        return self._jobs.half_made.status(key)
+
+    def let_go(self, picture: DomainPicture) -> set[str]:
+        """Those of a domain whose deletion by retention broke off."""
+        return {s.info.name for s in self.of(picture) if self._jobs.half_made.let_go(s.key)}
 
 
 def _in_the_making(picture: DomainPicture, info: SnapshotInfo) -> bool:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from ..errors import Changed, NoSuchSnapshot, Protected, SnapdError
 from ..inventory import DomainPicture, Inventory
-from ..model import Origin, Policy, Snapshot
+from ..model import Origin, Policy, Snapshot, Status
 from ..operations import Catalog, Job, Operations, Outcome
 from ..planning.retention import (
     Decision,
@@ -38,11 +38,13 @@ def plan(
     settings: Settings,
     now: float,
     held: Collection[str] = (),
+    let_go: Collection[str] = (),
 ) -> list[Decision]:
     """What retention would do to a domain, newest first: policies' snapshots by their rules, safety
     snapshots by theirs, all others kept. Pure: the preview's and the executor's one plan.
 
     held: policies that are held on the domain; "" among them = all, safety snapshots as well.
+    let_go: snapshots that retention has half deleted: they count for nothing, and go.
     """
     stopped = {*policies, *held} if "" in held else held
     rules: dict[str, Rules] = {name: rules_of(p) for name, p in policies.items()}
@@ -57,8 +59,23 @@ def plan(
     )
     if "" in held:
         of_safety = [d if d.keep else replace(d, keep=True, reasons=("held",)) for d in of_safety]
-    decisions += of_safety
+    decisions = [_to_the_end(d, policies, stopped, let_go) for d in (*decisions, *of_safety)]
     return sorted(decisions, key=lambda d: (d.candidate.created, d.candidate.id), reverse=True)
+
+
+def _to_the_end(
+    decision: Decision,
+    policies: Collection[str],
+    stopped: Collection[str],
+    let_go: Collection[str],
+) -> Decision:
+    """A deletion that broke off is finished, unless somebody has it kept now."""
+    c = decision.candidate
+    kept = "" in stopped or any(p in stopped or p not in policies for p in c.labels)
+    broken = decision.reasons == (f"state:{Status.BROKEN}",)
+    if c.id not in let_go or not broken or kept:
+        return decision
+    return replace(decision, keep=False, reasons=("half-deleted",))
 
 
 def victims(decisions: Sequence[Decision]) -> list[Decision]:
@@ -142,7 +159,8 @@ class Pruner:
 
     def _planned(self, picture: DomainPicture, policies: dict[str, Policy]) -> list[Decision]:
         snapshots, held = self._catalog.of(picture), self._holds(picture.info.uuid)
-        return plan(snapshots, policies, self._settings, self._clock(), held)
+        let_go = self._catalog.let_go(picture)
+        return plan(snapshots, policies, self._settings, self._clock(), held, let_go)
 
     async def prune(self, job: Job, confirmed: str = "") -> Outcome:
         """The work of a prune job. confirmed: the plan that a person has looked at.

@@ -174,6 +174,9 @@ class Host:
     def of(self, _picture: DomainPicture) -> list[Snapshot]:
         return list(self.snapshots)
 
+    def let_go(self, _picture: DomainPicture) -> set[str]:
+        return set()
+
     async def delete_within(self, _job: Job, key: SnapshotKey, reason: str) -> None:
         if error := self.fails.get(key.name):
             raise error
