@@ -15,6 +15,9 @@ from .needs import Want
 from .protocol import DomainFacts, Need
 from .users import Users
 
+LOCAL = ("file", "block")
+"""Kinds of disk whose source is a path of this host."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gatherer:
@@ -28,8 +31,8 @@ class Gatherer:
         return await self.images.info(disk.source, disk.format)
 
     async def add(self, facts: DomainFacts, wants: Collection[Want] | None = None) -> None:
-        """images, unreadable, misdeclared, space and missing; with wants, what the domain in a
-        snapshot wants of the host, also needs and users."""
+        """images, unreadable, misdeclared, space, missing and unknown; with wants, what the domain
+        in a snapshot wants of the host, also needs and users."""
         wanted = [d for d in facts.info.disks if d.writable and d.kind == "file"]
         nvram = [facts.info.nvram] if facts.info.nvram else []
         await asyncio.gather(
@@ -47,7 +50,12 @@ class Gatherer:
     async def _look_below(self, facts: DomainFacts) -> None:
         """One layer: what is missing further down, libvirt says before it touches anything."""
         backing = {i.backing for i in facts.images.values() if i.backing.startswith("/")}
-        facts.missing.update(await self.files.missing(backing))
+        await self._look_at(facts, backing)
+
+    async def _look_at(self, facts: DomainFacts, files: Collection[str]) -> None:
+        missing, unknown = await self.files.missing(files)
+        facts.missing.update(missing)
+        facts.unknown.update(unknown)
 
     async def _read(self, facts: DomainFacts, disk: Disk) -> None:
         try:
@@ -60,21 +68,26 @@ class Gatherer:
     async def _measure(self, facts: DomainFacts, disk: Disk) -> None:
         if space := await self.files.space(str(Path(disk.source).parent)):
             facts.space[disk.target] = space
+        else:
+            facts.unknown.add(disk.source)
 
     async def _look_for_files(self, facts: DomainFacts) -> None:
-        files = {d.source for d in (*facts.info.disks, *facts.saved) if d.kind == "file"}
-        facts.missing.update(await self.files.missing(files - {""}))
+        disks = (*facts.info.disks, *facts.saved)
+        await self._look_at(facts, {d.source for d in disks if d.kind in LOCAL} - {""})
 
     async def _look_for(self, facts: DomainFacts, wants: Collection[Want]) -> None:
-        gone = await self.files.missing({p for w in wants for p in (w.path, w.unless) if p})
+        every = {p for w in wants for p in (w.path, w.unless) if p}
+        gone, unknown = await self.files.missing(every)
         for want in wants:
-            if want.path in gone and (not want.unless or want.unless in gone):
-                facts.needs.append(Need(want.kind, want.name))
+            told = not unknown & {want.path, want.unless}
+            gone_or_unknown = {want.path, want.unless} <= gone | unknown | {""}
+            if want.path and gone_or_unknown:
+                facts.needs.append(Need(want.kind, want.name, told))
 
     async def _look_around(self, facts: DomainFacts) -> None:
-        info, local = facts.info, ("file", "block")
-        disks = {d.target: d.source for d in info.disks if d.writable and d.kind in local}
-        own = {d.source for d in (*info.disks, *facts.inactive, *facts.saved) if d.kind in local}
+        info = facts.info
+        disks = {d.target: d.source for d in info.disks if d.writable and d.kind in LOCAL}
+        own = {d.source for d in (*info.disks, *facts.inactive, *facts.saved) if d.kind in LOCAL}
         for snap in facts.snapshots:
             own |= {path for _target, path in (*snap.overlays, *snap.bases)}
         wanted = {target: path for target, path in disks.items() if path}

@@ -1,5 +1,5 @@
 """What the host's file systems say, each question with a deadline: a dead network mount must hold
-up nobody. What can't be told in time is None, never guessed."""
+up nobody but who asks about it. What can't be told in time is None, never guessed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from .lanes import Lanes
 from .protocol import Space
 
 T = TypeVar("T")
@@ -34,19 +34,16 @@ class Identity:
 
 
 class Files:
-    """Asks in threads of its own, so that those that hang hold up no other room."""
+    """Asks in threads, which wait only for others about the same folder."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(8, "files")
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._lanes = Lanes()
 
     async def _ask(self, call: Callable[[str], T], path: str) -> T | None:
-        loop = asyncio.get_running_loop()
+        folder = os.path.dirname(path)  # noqa: PTH120
         try:
             async with asyncio.timeout(SECONDS):
-                return await loop.run_in_executor(self._threads, call, path)
+                return await self._lanes.ask(folder, path, lambda: call(path))
         except (TimeoutError, OSError, ValueError):  # ValueError: a NUL in the path
             return None
 
@@ -54,15 +51,16 @@ class Files:
         """What a longer look found; None where it took longer."""
         try:
             async with asyncio.timeout(seconds):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+                return await self._lanes.ask("", "", call)
         except TimeoutError:
             return None
 
-    async def missing(self, paths: Iterable[str]) -> set[str]:
-        """Those of the files that aren't there. What can't be told isn't said to be."""
+    async def missing(self, paths: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Those of the files that aren't there, and those of which it could not be told."""
         wanted = list(paths)
-        gone = await asyncio.gather(*(self._ask(_gone, path) for path in wanted))
-        return {path for path, is_gone in zip(wanted, gone, strict=True) if is_gone}
+        told = await asyncio.gather(*(self._ask(_gone, path) for path in wanted))
+        answers = list(zip(wanted, told, strict=True))
+        return {p for p, gone in answers if gone}, {p for p, gone in answers if gone is None}
 
     async def space(self, path: str) -> Space | None:
         """Room on the file system that a file or folder is on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
+from dataclasses import replace
 
 import libvirt
 
@@ -15,10 +16,12 @@ from .needs import Want
 from .protocol import Need
 from .reading import gone_meanwhile
 
+_NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL)
+
 
 def lacking(conn: libvirt.virConnect, wants: Iterable[Want]) -> list[Need]:
     """Those of the wants that libvirt is to be asked about and doesn't have."""
-    have = {"network": _has_network, "device": _has_device}
+    have = {"network": _has_network, "device": _has_device, "volume": _has_volume}
     return [
         Need(want.kind, want.name)
         for want in wants
@@ -43,15 +46,40 @@ def _has_device(conn: libvirt.virConnect, want: Want) -> bool:
     return True
 
 
+def _has_volume(_conn: libvirt.virConnect, want: Want) -> bool:
+    return bool(want.path)
+
+
+def resolved(conn: libvirt.virConnect, wants: Iterable[Want]) -> tuple[Want, ...]:
+    """The wants, with the paths of the volumes among them, "" = none is there."""
+
+    def path(want: Want) -> str:
+        with gone_meanwhile(*_NO_VOLUME):
+            pool, _, volume = want.name.partition("/")
+            found = conn.storagePoolLookupByName(pool)
+            return _volume_path(found, volume) if found.isActive() else ""
+        return ""
+
+    return tuple(replace(w, path=path(w)) if w.kind == "volume" else w for w in wants)
+
+
+def _volume_path(pool: libvirt.virStoragePool, volume: str) -> str:
+    """Also where the pool is not active: there a file of that name may be all the same."""
+    if pool.isActive():
+        return str(pool.storageVolLookupByName(volume).path())
+    folder = ET.fromstring(pool.XMLDesc(0)).findtext("./target/path")
+    return f"{folder}/{volume}" if folder else ""
+
+
 def chains(dom: libvirt.virDomain) -> Chains:
     """The files that its disks stand on. XMLDesc may wait behind a stuck VM."""
 
     def read(flags: int) -> tuple[Chain, ...]:
         root = ET.fromstring(dom.XMLDesc(flags))
         for source in root.findall("./devices/disk[@type='volume']/source"):
-            with gone_meanwhile(libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL):
+            with gone_meanwhile(*_NO_VOLUME):
                 pool = dom.connect().storagePoolLookupByName(source.get("pool", ""))
-                source.set("file", pool.storageVolLookupByName(source.get("volume", "")).path())
+                source.set("file", _volume_path(pool, source.get("volume", "")))
         return chains_of(root)
 
     return Chains(

@@ -131,7 +131,7 @@ class Images:
         return out
 
     async def _end(self, process: asyncio.subprocess.Process, path: str) -> None:
-        """Kill it and wait a little; in a hanging system call it dies when that returns, if ever."""
+        """Kill it and wait a little: in a system call that hangs, it dies when that returns."""
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         reaper = self._undead[path] = asyncio.create_task(process.wait())

@@ -88,7 +88,6 @@ class LibvirtHypervisor:
 
     async def close(self) -> None:
         await self._connections.close()
-        self._files.close()
 
     # --- events
 
@@ -141,7 +140,7 @@ class LibvirtHypervisor:
             info = reading.domain(dom)
             text, inactive = reading.inactive(dom)
             saved = reading.saved(dom, snapshot) if snapshot else None
-            wants = wanted(saved) if saved is not None else ()
+            wants = host.resolved(dom.connect(), wanted(saved)) if saved is not None else ()
             facts = DomainFacts(
                 info=info,
                 snapshots=tuple(reading.snapshots(dom)),

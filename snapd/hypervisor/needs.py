@@ -16,7 +16,8 @@ _FILES = ("./os/loader", "./os/kernel", "./os/initrd", "./os/dtb", "./os/acpi/ta
 class Want:
     """Something wanted: kind and name as in `Need`.
 
-    path: what has to be there, "" = libvirt is to be asked; unless: a file that does as well.
+    path: what has to be there, "" = libvirt is to be asked (of a volume, for its path); unless: a
+    file that does as well.
     """
 
     kind: str
@@ -32,7 +33,8 @@ class Want:
 
 def wanted(domain: ET.Element) -> tuple[Want, ...]:
     """All that a `<domain>` wants of its host, each once."""
-    every = (*_files(domain), *_folders(domain), *_interfaces(domain), *_devices(domain))
+    parts = (_files, _folders, _volumes, _interfaces, _devices)
+    every = [want for part in parts for want in part(domain)]
     return tuple(dict.fromkeys(every))
 
 
@@ -52,6 +54,11 @@ def _files(domain: ET.Element) -> Iterator[Want]:
 def _folders(domain: ET.Element) -> Iterator[Want]:
     for source in domain.findall("./devices/filesystem/source[@dir]"):
         yield _path("folder", source.get("dir", ""))
+
+
+def _volumes(domain: ET.Element) -> Iterator[Want]:
+    for source in domain.findall("./devices/disk[@type='volume']/source"):
+        yield Want("volume", f"{source.get('pool', '')}/{source.get('volume', '')}")
 
 
 def _interfaces(domain: ET.Element) -> Iterator[Want]:

@@ -66,12 +66,13 @@ class FileUse:
 class Need:
     """Something that a saved domain needs to run and that isn't there.
 
-    kind: `file`, `emulator`, `network`, `bridge`, `device` or `folder`; name: as a person knows it,
-    of files the base name.
+    kind: `file`, `emulator`, `network`, `bridge`, `device`, `folder` or `volume`; name: as a person
+    knows it, of files the base name; told: False = whether it is there could not be told.
     """
 
     kind: str
     name: str
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ class DomainFacts:
     could be read; unreadable: target -> why not; misdeclared: targets whose image is not of the
     declared format; space: target -> room beside its image; metadata: room for libvirt's own
     records, None = not known; users: others who need these disks' files; missing: files of any of
-    these disks that aren't there; version: libvirt's, (9, 0, 0); has_images: as
+    these disks that aren't there; unknown: those of which that, or the room beside them, could not
+    be told; version: libvirt's, (9, 0, 0); has_images: as
     Hypervisor.has_images. Of the snapshot that was asked about: saved: the disks in its domain
     XML; live_bitmaps: target -> bitmaps that a running QEMU has for its image, where it may be
     asked; saved_tpm: saved has an emulated TPM; needs: what that domain lacks to run; rolled_back:
@@ -108,6 +110,7 @@ class DomainFacts:
     needs: list[Need] = field(default_factory=list)
     rolled_back: tuple[str, ...] = ()
     missing: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
     version: tuple[int, int, int] = (0, 0, 0)
     has_images: bool = True
 

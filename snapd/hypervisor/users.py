@@ -162,7 +162,8 @@ class Users:
         try:
             info = await self.images.info(path, LAYERED)
         except SnapdError:
-            if await self.files.missing([path]) or await self.files.is_qcow2(path) is False:
+            missing, _unknown = await self.files.missing([path])
+            if missing or await self.files.is_qcow2(path) is False:
                 return "", ""
             raise
         if len(self._headers) >= HEADERS:

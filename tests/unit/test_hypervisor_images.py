@@ -12,6 +12,7 @@ import pytest
 
 from snapd.errors import PreflightFailed, TimedOut
 from snapd.hypervisor import ImageCheck, images
+from snapd.hypervisor import files as files_room
 from snapd.hypervisor.files import Files, metadata_folder
 from snapd.hypervisor.images import Images, absolute
 
@@ -162,7 +163,6 @@ def test_is_qcow2_only_by_its_magic(tmp_path: Path) -> None:
         return [await files.is_qcow2(str(path)) for path in paths]
 
     assert asyncio.run(ask()) == [True, False, False, None, None]
-    files.close()
 
 
 def test_missing_names_those_that_are_not_there(tmp_path: Path) -> None:
@@ -170,8 +170,46 @@ def test_missing_names_those_that_are_not_there(tmp_path: Path) -> None:
     there.touch()
     files = Files()
     asked = [str(there), f"{tmp_path}/none", f"{there}/below-a-file", "/x\0y"]
-    assert asyncio.run(files.missing(asked)) == {asked[1], asked[2]}
-    files.close()
+    assert asyncio.run(files.missing(asked)) == ({asked[1], asked[2]}, {asked[3]})
+
+
+def test_files_on_a_dead_mount_are_unknown_and_hold_up_no_other_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stat there does not return, as the opening of a FIFO that nobody writes to does not."""
+    monkeypatch.setattr(files_room, "SECONDS", 0.5)
+    dead = tmp_path / "dead"
+    dead.mkdir()
+    paths = [str(dead / f"{n}.qcow2") for n in range(10)]
+    for path in paths:
+        os.mkfifo(path)
+
+    async def look() -> None:
+        files = Files()
+        opened: list[str] = []
+
+        def gone(path: str) -> bool:
+            if str(dead) in path:
+                opened.append(path)
+                os.close(os.open(path, os.O_RDONLY))
+            return "none" in path
+
+        monkeypatch.setattr(files_room, "_gone", gone)
+        assert await files.missing(paths) == (set(), set(paths))
+        hanging = sorted(opened)
+        assert len(hanging) == len(set(hanging)) == 4
+        both = [f"{tmp_path}/none", f"{tmp_path}/there", hanging[0]]
+        assert await files.missing(both) == ({both[0]}, {both[2]})
+        assert await files.space(str(tmp_path)) is not None
+        assert sorted(opened) == hanging  # not asked again while its thread hangs
+        back = [os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in hanging]
+        async with asyncio.timeout(5):
+            while await files.missing(hanging) != (set(), set()):
+                await asyncio.sleep(0.05)
+        for descriptor in back:
+            os.close(descriptor)
+
+    asyncio.run(look())
 
 
 def test_room_for_folder_not_made_yet_is_that_of_its_parent(tmp_path: Path) -> None:
@@ -183,7 +221,6 @@ def test_room_for_folder_not_made_yet_is_that_of_its_parent(tmp_path: Path) -> N
     assert found is not None
     assert found.total == int(told[0]) * int(told[1])
     assert asyncio.run(files.space(f"{tmp_path}/none")) is None
-    files.close()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import libvirt
 import pytest
 
+from snapd.hypervisor import Need, host
 from snapd.hypervisor.needs import Want, wanted
 
 DOMAINS = Path(__file__).parents[1] / "data" / "domains"
@@ -35,6 +37,25 @@ def wants(os: str = "", devices: str = "") -> list[Want]:
 )
 def test_wanted_file_of_the_os_is_named_by_its_base_name(os: str, want: Want) -> None:
     assert wants(os=os) == [want]
+
+
+def test_resolved_volumes_by_the_pools_that_are_active() -> None:
+    """libvirt's own test driver is asked."""
+    disk = "<disk type='volume' device='cdrom'><source pool='{}' volume='{}'/></disk>"
+    places = (("default-pool", "a.iso"), ("default-pool", "none"), ("none", "a.iso"))
+    asked = wants(devices="".join(disk.format(*place) for place in places))
+    conn = libvirt.open("test:///default")
+    pool = conn.storagePoolLookupByName("default-pool")
+    volume = "<volume><name>a.iso</name><capacity>1</capacity></volume>"
+    path = pool.createXML(volume, 0).path()
+    found = host.resolved(conn, asked)
+    assert [want.path for want in found] == [path, "", ""]
+    lacking = [Need("volume", "default-pool/none"), Need("volume", "none/a.iso")]
+    assert host.lacking(conn, found) == lacking
+    pool.destroy()
+    assert [want.path for want in host.resolved(conn, asked)] == ["", "", ""]
+    assert host.lacking(conn, host.resolved(conn, asked))[1:] == lacking
+    conn.close()
 
 
 def test_wanted_nvram_template_only_unless_the_nvram_is_there() -> None:

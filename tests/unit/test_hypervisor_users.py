@@ -113,10 +113,7 @@ class Host:
 
         files = Files()
         found = users.Users(users.Sources(others, ask, volumes), Images(), files)
-        try:
-            return await found.find("me", {"vda": str(self.base)}, self.own)
-        finally:
-            files.close()
+        return await found.find("me", {"vda": str(self.base)}, self.own)
 
     def clone(self, name: str, of: Path, form: str = "qcow2") -> Path:
         return made(self.folder / name, "-b", str(of), "-F", form)
@@ -222,4 +219,3 @@ def test_find_reads_an_unchanged_header_once(host: Host) -> None:
         assert await search._header(str(clone)) == (str(other), "qcow2")
 
     asyncio.run(twice())
-    files.close()

@@ -46,6 +46,7 @@ _WAYS = {
     "shut-off": "shut the VM off first",
     "start": "start the VM: virsh start",
     "stop-other-vm": "shut the other VM off first",
+    "try-again": "try again in a while",
     "unpin": "take the pin off: virtsnap unpin VM SNAPSHOT",
     "virsh": "use virsh",
     "wait": "wait until it is done, and try again",

@@ -11,7 +11,7 @@ from .disks import disk_blockers, monitor_blockers, writable
 from .domain import memory_blockers, redefined, state_blockers, tree_blockers
 from .external import external_blockers
 from .revert import RevertTerms, revert_blockers
-from .space import create_needs, space_blockers
+from .space import create_needs, space_blockers, unmeasured_blockers
 
 __all__ = [
     "Blocker",
@@ -28,5 +28,6 @@ __all__ = [
     "space_blockers",
     "state_blockers",
     "tree_blockers",
+    "unmeasured_blockers",
     "writable",
 ]

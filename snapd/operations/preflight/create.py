@@ -8,7 +8,7 @@ from ...model import State
 from .blocker import Blocker
 from .disks import backing_blockers, disk_blockers, image_blockers, monitor_blockers
 from .domain import holder_blockers, memory_blockers, state_blockers
-from .space import create_needs, space_blockers
+from .space import create_needs, space_blockers, unmeasured_blockers
 
 
 def create_blockers(
@@ -41,6 +41,8 @@ def create_blockers(
         found += backing_blockers(facts)
     if quiesce == "require":
         found += _agent_blockers(facts)
+    if memory:
+        found += unmeasured_blockers(facts)
     return [*found, *space_blockers(facts, create_needs(facts, memory=memory))]
 
 

@@ -64,12 +64,34 @@ def image_blockers(facts: DomainFacts, name: str) -> Iterator[Blocker]:
 
 def backing_blockers(facts: DomainFacts) -> Iterator[Blocker]:
     """Backing files that are missing: a QEMU that runs has them open, one that is to be started
-    and qemu-img don't find them."""
+    and qemu-img don't find them; nor can they be where nobody can tell."""
     for target, image in facts.images.items():
-        if image.backing and image.backing in facts.missing:
-            name = Path(image.backing).name
+        name = Path(image.backing).name
+        if image.backing and image.backing in facts.unknown:
+            yield untold(f"file {name}, which disk {target} is backed by,", target)
+        elif image.backing and image.backing in facts.missing:
             text = f"file {name}, which disk {target} is backed by, is missing"
             yield Blocker(PreflightFailed, "missing-file", name, text, ("restore-file",))
+
+
+def untold(what: str, item: str) -> Blocker:
+    """Something that was looked for, and the look didn't end in time or was refused."""
+    why = f"whether {what} is there could not be told: its storage does not answer"
+    return Blocker(PreflightFailed, "image-unreadable", item, why, ("try-again",))
+
+
+def unread(facts: DomainFacts, disk: Disk) -> Blocker | None:
+    """Why the image of a disk that has to hold the tag was not read."""
+    if disk.target in facts.images or not facts.has_images:
+        return None
+    if blocker := unreadable(facts, disk):
+        return blocker
+    if disk.kind == "file" and not disk.format:
+        why = f"disk {disk.target} is of no declared format, so its image is not read"
+        return Blocker(Unsupported, "wrong-format", disk.target, why, ("correct-format",))
+    word = "network-disk" if disk.kind == "network" else "block-device"
+    why = f"disk {disk.target} is of type {disk.kind}, whose image is not read"
+    return Blocker(Unsupported, word, disk.target, why)
 
 
 def unreadable(facts: DomainFacts, disk: Disk) -> Blocker | None:

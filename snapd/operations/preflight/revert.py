@@ -12,7 +12,7 @@ from ...errors import Inconsistent, NeedsForce, PreflightFailed, Protected, Unsu
 from ...hypervisor import DomainFacts, Need
 from ...model import NVRAM, Kind, SnapshotInfo, State
 from .blocker import Blocker
-from .disks import backing_blockers, held, unreadable, writable
+from .disks import backing_blockers, held, unread, untold, writable
 from .domain import holder_blockers, tree_blockers
 from .external import external_blockers
 
@@ -115,7 +115,8 @@ def tag_blockers(facts: DomainFacts, snapshot: SnapshotInfo, *, partly: bool) ->
     for target in targets:
         image = facts.images.get(target)
         if image is None:
-            if target in disks and (blocker := unreadable(facts, disks[target])):
+            disk = disks.get(target)
+            if disk and disk.writable and (blocker := unread(facts, disk)):
                 yield blocker
             continue
         count = image.count(snapshot.name)
@@ -143,6 +144,8 @@ def _saved_blockers(facts: DomainFacts) -> Iterator[Blocker]:
         if disk.source in facts.missing:
             why = f"file {name} of disk {disk.target} is missing"
             yield Blocker(PreflightFailed, "missing-file", name, why, ("restore-file",))
+        elif disk.source in facts.unknown:
+            yield untold(f"file {name} of disk {disk.target}", disk.target)
         elif disk.writable and disk.target not in present:
             why = f"disk {disk.target} has left the VM since ({name})"
             yield Blocker(Unsupported, "pending-config", disk.target, why, ("attach-disk",))
@@ -156,6 +159,8 @@ def _saved_blockers(facts: DomainFacts) -> Iterator[Blocker]:
 
 
 def _lacking(need: Need) -> Blocker:
+    if not need.told:
+        return untold(f"{need.kind} {need.name}, which the VM needed then,", need.name)
     if need.kind in ("network", "bridge", "device"):
         word = "missing-device" if need.kind == "device" else "missing-network"
         why = f"{need.kind} {need.name}, which the VM had then, is not there or not active"

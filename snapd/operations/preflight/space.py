@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ...errors import NoSpace
+from ...errors import NoSpace, PreflightFailed
 from ...hypervisor import DomainFacts
 from ...model import Disk
 from .blocker import Blocker
@@ -33,6 +33,14 @@ def _disk_bytes(disk: Disk, facts: DomainFacts) -> int:
     """The copied L1 table and a few refcount blocks."""
     image = facts.images.get(disk.target)
     return DISK_BYTES + (image.virtual_size >> 26 if image else 0)
+
+
+def unmeasured_blockers(facts: DomainFacts) -> Iterator[Blocker]:
+    """RAM is written to the first disk that can hold it: not where its room could not be told."""
+    for disk in writable(facts.info.disks)[:1]:
+        if disk.source in facts.unknown:
+            why = f"the room beside disk {disk.target} could not be told: does its storage answer?"
+            yield Blocker(PreflightFailed, "image-unreadable", disk.target, why, ("try-again",))
 
 
 def space_blockers(facts: DomainFacts, needs: Mapping[str, int]) -> Iterator[Blocker]:
