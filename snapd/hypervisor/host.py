@@ -88,18 +88,18 @@ def chains(dom: libvirt.virDomain) -> Chains:
     )
 
 
-def volumes(conn: libvirt.virConnect, seconds: float) -> tuple[list[Volume], list[str]]:
-    """The volumes of all active pools that are backed by something, and the pools that could not
-    be read in that time."""
+def volumes(conn: libvirt.virConnect, seconds: float) -> tuple[dict[str, list[Volume]], list[str]]:
+    """Active pool -> its volumes that are backed by something, and the pools that could not be
+    read in that time."""
     deadline = time.monotonic() + seconds
-    found: list[Volume] = []
+    found: dict[str, list[Volume]] = {}
     unread: list[str] = []
     active: list[libvirt.virStoragePool] = []
     with gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT):
         active = conn.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
     for pool in active:
         try:
-            found += _backed(pool, deadline)
+            found[pool.name()] = _backed(pool, deadline)
         except (libvirt.libvirtError, TimeoutError):
             unread.append(pool.name())
     return found, unread

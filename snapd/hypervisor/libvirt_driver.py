@@ -50,8 +50,8 @@ class LibvirtHypervisor:
         self._connections = Connections(uri, self._opened, self._connection_changed)
         self._images, self._files = Images(), Files()
         sources = Sources(self.list_domains, self._chains, self._volumes)
-        users = Users(sources, self._images, self._files)
-        self._gatherer = Gatherer(self._images, self._files, users)
+        self._users = Users(sources, self._images, self._files)
+        self._gatherer = Gatherer(self._images, self._files, self._users)
         self._version = (0, 0, 0)
         self._looking: dict[str, asyncio.Event] = {}
         self._names: dict[str, str] = {}
@@ -124,11 +124,18 @@ class LibvirtHypervisor:
         return dict(self._names)
 
     async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
-        def ask(dom: libvirt.virDomain) -> tuple[DomainInfo, list[SnapshotInfo]]:
-            return reading.domain(dom), reading.snapshots(dom)
+        def ask(
+            dom: libvirt.virDomain,
+        ) -> tuple[DomainInfo, list[SnapshotInfo], Chains | None]:
+            chains = None
+            with contextlib.suppress(libvirt.libvirtError):  # of a pool, which is not ours to tell
+                chains = host.chains(dom) if self.has_images else None
+            return reading.domain(dom), reading.snapshots(dom), chains
 
-        info, snapshots = await self._look(uuid, "cannot read", ask, READ_SECONDS)
+        info, snapshots, chains = await self._look(uuid, "cannot read", ask, READ_SECONDS)
         self._names[uuid] = info.name  # it may be new since all were listed
+        if chains:
+            self._users.remember(uuid, chains)
         return info, snapshots
 
     async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
@@ -173,8 +180,8 @@ class LibvirtHypervisor:
     async def _chains(self, uuid: str) -> Chains:
         return await self._look(uuid, "cannot read", host.chains, CHAINS_SECONDS)
 
-    async def _volumes(self, seconds: float) -> tuple[list[Volume], list[str]]:
-        def ask(conn: libvirt.virConnect) -> tuple[list[Volume], list[str]]:
+    async def _volumes(self, seconds: float) -> tuple[dict[str, list[Volume]], list[str]]:
+        def ask(conn: libvirt.virConnect) -> tuple[dict[str, list[Volume]], list[str]]:
             return host.volumes(conn, seconds)
 
         what = "cannot list the storage volumes"

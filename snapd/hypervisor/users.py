@@ -2,7 +2,8 @@
 
 Other domains' chains come from their XML and, where that is silent, from the images' headers, one
 layer at a time in the format that the layer above declares; volumes' from libvirt's pools. The
-search is bounded in time: what could not be looked at is told as such.
+search is bounded in time. Who doesn't answer is taken by what it said last, so that a VM that is
+stuck keeps no other from a revert; what never said anything is told as such.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from ..errors import Inconsistent, NoSuchDomain, SnapdError
+from ..errors import Busy, Inconsistent, NoSuchDomain, SnapdError, TimedOut
 from .chains import LAYERED, Chain, Chains, Volume, plain_path
 from .files import Files, Identity
 from .images import Images
 from .protocol import FileUse
 
 SECONDS = 10.0
+ASK_PART = 0.6  # of this time is for libvirt's answers about the VMs
 AT_ONCE = 4
 DEPTH = 64
 HEADERS = 10_000
@@ -30,11 +32,12 @@ Uses = set[tuple[str, str]]
 @dataclass(frozen=True, slots=True)
 class Sources:
     """How to ask libvirt. others(): UUID -> name of every domain; chains(uuid): a domain's;
-    volumes(seconds): those that are backed, and the pools that could not be read in that time."""
+    volumes(seconds): pool -> those that are backed, and the pools that could not be read in that
+    time."""
 
     others: Callable[[], Awaitable[Mapping[str, str]]]
     chains: Callable[[str], Awaitable[Chains]]
-    volumes: Callable[[float], Awaitable[tuple[list[Volume], list[str]]]]
+    volumes: Callable[[float], Awaitable[tuple[dict[str, list[Volume]], list[str]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,20 @@ class _Mine:
 
 @dataclass(slots=True)
 class Users:
-    """The search; it remembers headers of files that have not changed since."""
+    """The search; it remembers headers of files that have not changed since, and what was said of
+    each domain, pool and file last."""
 
     sources: Sources
     images: Images
     files: Files
     _headers: dict[Identity, tuple[str, str]] = field(default_factory=dict)
+    _last_headers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _last_chains: dict[str, Chains] = field(default_factory=dict)
+    _last_pools: dict[str, list[Volume]] = field(default_factory=dict)
+
+    def remember(self, uuid: str, chains: Chains) -> None:
+        """What libvirt says now, for when it doesn't answer."""
+        self._last_chains[uuid] = chains
 
     async def find(
         self, uuid: str, disks: Mapping[str, str], own: Collection[str]
@@ -63,10 +74,9 @@ class Users:
         """Everybody but the domain itself. disks: target -> file; own: all files that it or its
         snapshots name, which are no others'. Never raises: what can't be told is `unchecked`."""
         deadline = asyncio.get_running_loop().time() + SECONDS
-        mine = _Mine(
-            {target: await self._identity(path) for target, path in disks.items()},
-            [await self._identity(path) for path in own],
-        )
+        every = [*disks.values(), *own]
+        found = await asyncio.gather(*(self._identity(path) for path in every))
+        mine = _Mine(dict(zip(disks, found, strict=False)), found[len(disks) :])
         (by_domains, tops), (volumes, unread) = await asyncio.gather(
             self._by_domains(uuid, mine, deadline), self._volumes(deadline)
         )
@@ -81,11 +91,11 @@ class Users:
     ) -> tuple[list[FileUse], set[str]]:
         """Their uses, and the real paths of all their disks."""
         slots = asyncio.Semaphore(AT_ONCE)
+        asked = deadline - SECONDS * (1 - ASK_PART)
         tops: set[str] = set()
 
         async def look(other: str) -> Uses:
-            async with slots:
-                chains = await self.sources.chains(other)
+            chains = await self._chains(other, slots, asked)
             for chain in (*chains.live, *chains.stored):
                 tops.add((await self._identity(chain.layers[0][0])).real)
             return await self._domain(chains, mine)
@@ -94,18 +104,40 @@ class Users:
             others = await self.sources.others()
         except SnapdError:
             return [FileUse("", "the other VMs", "unchecked")], tops
+        for gone in self._last_chains.keys() - others.keys():
+            del self._last_chains[gone]
         found = await asyncio.gather(
             *(self._uses(n, partial(look, o), deadline) for o, n in others.items() if o != uuid)
         )
         return [use for uses in found for use in uses], tops
+
+    async def _chains(self, uuid: str, slots: asyncio.Semaphore, asked: float) -> Chains:
+        """A domain's. One that doesn't answer runs by now on whatever it could have started on."""
+        try:
+            async with asyncio.timeout_at(asked), slots:
+                chains = await self.sources.chains(uuid)
+        except (TimeoutError, TimedOut, Busy):
+            last = self._last_chains.get(uuid)
+            if last is None:
+                raise
+            return Chains((*last.live, *last.stored), last.stored)
+        self.remember(uuid, chains)
+        return chains
 
     async def _volumes(self, deadline: float) -> tuple[list[Volume], list[FileUse]]:
         left = deadline - asyncio.get_running_loop().time()
         try:
             found, unread = await self.sources.volumes(left)
         except SnapdError:
-            return [], [FileUse("", "the storage pools", "unchecked")]
-        return found, [FileUse("", f"pool {pool}", "unchecked") for pool in unread]
+            found, unread = {}, list(self._last_pools)
+            if not unread:
+                return [], [FileUse("", "the storage pools", "unchecked")]
+        known = {pool: self._last_pools[pool] for pool in unread if pool in self._last_pools}
+        self._last_pools = {**found, **known}
+        unchecked = [
+            FileUse("", f"pool {pool}", "unchecked") for pool in unread if pool not in known
+        ]
+        return [v for volumes in self._last_pools.values() for v in volumes], unchecked
 
     async def _uses(
         self, who: str, look: Callable[[], Awaitable[Uses]], deadline: float
@@ -159,6 +191,9 @@ class Users:
         key = await self._identity(path)
         if key in self._headers:
             return self._headers[key]
+        if not key.changed and path in self._last_headers:
+            missing, _unknown = await self.files.missing([path])
+            return ("", "") if missing else self._last_headers[path]
         try:
             info = await self.images.info(path, LAYERED)
         except SnapdError:
@@ -168,7 +203,8 @@ class Users:
             raise
         if len(self._headers) >= HEADERS:
             self._headers.clear()
-        below = plain_path(info.backing), info.backing_format
+            self._last_headers.clear()
+        below = self._last_headers[path] = plain_path(info.backing), info.backing_format
         if key.changed:
             self._headers[key] = below
         return below

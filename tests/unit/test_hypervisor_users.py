@@ -6,6 +6,7 @@ import asyncio
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,22 +99,26 @@ class Host:
         self.domains: dict[str, Chains] = {"me": stored(self.base)}
         self.pools: list[Volume] = []
         self.own: list[str] = []
+        self.stuck = {"stuck"}
+        self.users = users.Users(
+            users.Sources(self.others, self.ask, self.volumes), Images(), Files()
+        )
 
     async def find(self) -> list[FileUse]:
-        async def others() -> Mapping[str, str]:
-            return {name: name for name in self.domains}
+        return await self.users.find("me", {"vda": str(self.base)}, self.own)
 
-        async def ask(uuid: str) -> Chains:
-            if uuid == "stuck":
-                raise TimedOut("it does not answer")
-            return self.domains[uuid]
+    async def others(self) -> Mapping[str, str]:
+        return {name: name for name in self.domains}
 
-        async def volumes(_seconds: float) -> tuple[list[Volume], list[str]]:
-            return self.pools, []
+    async def ask(self, uuid: str) -> Chains:
+        if uuid in self.stuck:
+            raise TimedOut("it does not answer")
+        return self.domains[uuid]
 
-        files = Files()
-        found = users.Users(users.Sources(others, ask, volumes), Images(), files)
-        return await found.find("me", {"vda": str(self.base)}, self.own)
+    async def volumes(self, _seconds: float) -> tuple[dict[str, list[Volume]], list[str]]:
+        if "all pools" in self.stuck:
+            raise TimedOut("they do not answer")
+        return ({}, ["p"]) if "p" in self.stuck else ({"p": self.pools}, [])
 
     def clone(self, name: str, of: Path, form: str = "qcow2") -> Path:
         return made(self.folder / name, "-b", str(of), "-F", form)
@@ -194,12 +199,90 @@ def test_find_tells_what_it_could_not_look_at(host: Host) -> None:
     ]
 
 
+def test_find_vm_that_no_longer_answers_by_what_it_said_last(host: Host) -> None:
+    """As a stopped QEMU under libvirt 11.3, whose XML waits for it."""
+    host.domains |= {"clone": running(host.folder / "top", host.base), "else": running(host.folder)}
+    host.domains["off"] = stored(host.base)
+
+    async def look() -> list[FileUse]:
+        assert await host.find() == [FileUse("vda", "clone", "backing")]
+        host.stuck |= {"clone", "else", "off"}
+        return await host.find()
+
+    assert asyncio.run(look()) == [
+        FileUse("vda", "clone", "backing"),
+        FileUse("vda", "off", "active"),  # it answered at once while it was off
+    ]
+
+
+def test_find_vm_that_only_a_list_has_asked_by_what_it_said_then(host: Host) -> None:
+    host.domains["stuck"] = Chains()
+    host.users.remember("stuck", running(host.folder / "top", host.base))
+    assert asyncio.run(host.find()) == [FileUse("vda", "stuck", "backing")]
+
+
+def test_find_vm_that_no_time_is_left_for_by_what_it_said_last(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users, "SECONDS", 0.5)
+    host.domains["clone"] = running(host.folder / "top", host.base)
+
+    async def never(_uuid: str) -> Chains:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    sources = users.Sources(host.others, never, host.volumes)
+    host.users = users.Users(sources, Images(), Files())
+    host.users.remember("clone", host.domains["clone"])
+    assert asyncio.run(host.find()) == [FileUse("vda", "clone", "backing")]
+
+
+@pytest.mark.parametrize("stuck", ["p", "all pools"])
+def test_find_pools_that_no_longer_answer_by_what_they_said_last(host: Host, stuck: str) -> None:
+    clone = host.clone("clone", host.base)
+    host.pools = [Volume("p/clone", str(clone), "qcow2", str(host.base))]
+
+    async def look() -> list[list[FileUse]]:
+        host.stuck.add(stuck)
+        first = await host.find()
+        host.stuck.discard(stuck)
+        second = await host.find()
+        host.stuck.add(stuck)
+        return [first, second, await host.find()]
+
+    who = {"p": "pool p", "all pools": "the storage pools"}[stuck]
+    backing = [FileUse("vda", "p/clone", "backing")]
+    assert asyncio.run(look()) == [[FileUse("", who, "unchecked")], backing, backing]
+
+
+def test_find_header_on_a_mount_that_died_by_what_it_said_last(host: Host) -> None:
+    dead = host.folder / "dead"
+    dead.mkdir()
+    clone = host.clone("dead/clone", host.base)
+    host.domains["clone"] = stored(clone)
+
+    class Silent(Files):
+        async def _ask(self, call: Any, path: str) -> Any:
+            return None if path == str(clone) else await super()._ask(call, path)
+
+    async def look() -> list[FileUse]:
+        found = await host.find()
+        host.users.files, host.users.images = Silent(), Images("/nonexistent/qemu-img")
+        assert await host.find() == found
+        host.users.files = Files()
+        clone.unlink()
+        assert await host.find() == []
+        return found
+
+    assert asyncio.run(look()) == [FileUse("vda", "clone", "backing")]
+
+
 def test_find_ends_in_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users, "SECONDS", 0.2)
     never = Images(program=str(host.folder / "sleeps"))
     Path(never.program).write_text("#!/bin/sh\nexec sleep 60\n")
     Path(never.program).chmod(0o755)
-    monkeypatch.setattr(f"{__name__}.Images", lambda: never)
+    host.users.images = never
     host.domains["slow"] = stored(host.clone("a", host.base))
     assert asyncio.run(host.find()) == [FileUse("", "slow", "unchecked")]
 

@@ -172,11 +172,24 @@ def test_revert_blockers_lacks_what_it_ran_with_only_where_it_is_to_run(
     [
         ("active", [(Protected, "shared-disk", "vda")]),
         ("backing", [(Protected, "shared-base", "vda")]),
-        ("unchecked", []),
     ],
 )
 def test_revert_blockers_others_need_the_image_protected(how: str, expected: Any) -> None:
     assert _revert(users=[FileUse("vda", "VM clone-1", how)]) == expected
+
+
+def test_revert_blockers_others_who_cannot_be_asked_need_force() -> None:
+    users = [FileUse("", "VM clone-1", "unchecked")]
+    (blocker,) = revert_blockers(facts_of(users=users), BEFORE)
+    assert (blocker.error, blocker.reason, blocker.item, blocker.ways) == (
+        PreflightFailed,
+        "unchecked",
+        "VM clone-1",
+        ("try-again", "force"),
+    )
+    assert _revert_to(RevertTerms(force=True), users=users) == []
+    known = [*users, FileUse("vda", "VM clone-2", "backing")]
+    assert _revert_to(RevertTerms(force=True), users=known) == ["shared-base"]
 
 
 def test_revert_blockers_record_without_configuration_half_made() -> None:

@@ -21,8 +21,9 @@ LOADED_BY_JOB = (10, 10, 0)  # libvirt that has QEMU load RAM by a job
 
 @dataclass(frozen=True, slots=True)
 class RevertTerms:
-    """What the caller agrees to. wanted: the state afterwards; force: what libvirt calls risky,
-    and a TPM that is newer; discard_saved_state: with force, the loss of a managed save."""
+    """What the caller agrees to. wanted: the state afterwards; force: what libvirt calls risky, a
+    TPM that is newer, and others that could not be asked whether they share a disk;
+    discard_saved_state: with force, the loss of a managed save."""
 
     wanted: State = State.SHUTOFF
     force: bool = False
@@ -50,7 +51,7 @@ def revert_blockers(
     found += _saved_blockers(facts)
     if terms.wanted is not State.SHUTOFF or snapshot.memory:
         found += [_lacking(need) for need in facts.needs]
-    return [*found, *_user_blockers(facts)]
+    return [*found, *_user_blockers(facts, terms)]
 
 
 def _force_blockers(
@@ -169,8 +170,8 @@ def _lacking(need: Need) -> Blocker:
     return Blocker(PreflightFailed, "missing-file", need.name, why, ("restore-file",))
 
 
-def _user_blockers(facts: DomainFacts) -> Iterator[Blocker]:
-    """A revert rewrites what others read."""
+def _user_blockers(facts: DomainFacts, terms: RevertTerms) -> Iterator[Blocker]:
+    """A revert rewrites what others read, and so may those who can't be asked."""
     for use in facts.users:
         if use.how == "active":
             why = f"disk {use.target} is in use by {use.who}, which is running"
@@ -178,3 +179,7 @@ def _user_blockers(facts: DomainFacts) -> Iterator[Blocker]:
         elif use.how == "backing":
             why = f"{use.who} is backed by disk {use.target}, and would read other data afterwards"
             yield Blocker(Protected, "shared-base", use.target, why)
+        elif use.how == "unchecked" and not terms.force:
+            why = f"whether {use.who} uses its disks could not be told: it does not answer"
+            ways = ("try-again", "force")
+            yield Blocker(PreflightFailed, "unchecked", use.who, why, ways)
