@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 
 from ..hypervisor import Beside, DomainFacts, ImageCheck
-from ..model import Disk, Kind, SnapshotInfo
+from ..model import NVRAM, Disk, Kind, SnapshotInfo
 from ..store import HistoryRow, JobRow
 from .thaw import FrozenGuest
 
@@ -105,7 +105,8 @@ def _of_tags(seen: Seen, facts: DomainFacts) -> Iterator[Finding]:
     """Tags that libvirt doesn't know, that are there twice, that are gone. Those of a job of ours
     that is at work come and go by its hand."""
     ours = {job.snapshot for job in seen.jobs}
-    files = {d.target: d for d in facts.info.disks if d.target in facts.images}
+    holders = (*facts.info.disks, *((facts.info.nvram,) if facts.info.nvram else ()))
+    files = {d.target: d for d in holders if d.target in facts.images}
     listed = {s.name: s for s in facts.snapshots if s.name not in ours}
     inside = {name: where for name, where in _inside(facts, files).items() if name not in ours}
     for name, places in inside.items():
@@ -135,12 +136,14 @@ def _inside(facts: DomainFacts, files: Iterable[str]) -> dict[str, dict[str, lis
 
 
 def _holds(snapshot: SnapshotInfo, files: Mapping[str, Disk]) -> list[str]:
-    """The disks that could be read and whose image has to have the snapshot."""
+    """The disks that could be read and whose image has to have the snapshot; so has the NVRAM's,
+    unless there is RAM: with it libvirt reverts the disks alone."""
     if snapshot.kind is not Kind.INTERNAL:
         return []
+    disks = [t for t in files if t != NVRAM or not snapshot.memory]
     if snapshot.disks:
-        return [t for t in files if t in snapshot.disks]
-    return [t for t in files if files[t].format == "qcow2" and t not in snapshot.left_out]
+        return [t for t in disks if t in snapshot.disks or t == NVRAM]
+    return [t for t in disks if files[t].format == "qcow2" and t not in snapshot.left_out]
 
 
 def _image(disk: Disk) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from snapd.hypervisor import Beside, DomainFacts, FoundFile, ImageCheck, ImageInfo
 from snapd.hypervisor.beside import look
-from snapd.model import Disk, DomainInfo, JobState, Kind, SnapshotInfo, State, Verb
+from snapd.model import NVRAM, Disk, DomainInfo, JobState, Kind, SnapshotInfo, State, Verb
 from snapd.operations.audit import Books, Finding, Seen, findings
 from snapd.operations.thaw import FrozenGuest
 from snapd.store import HistoryRow, JobRow
@@ -30,6 +31,10 @@ def facts(
     images = {"vda": ImageInfo("/i/a.qcow2", vda), "vdb": ImageInfo("/i/b.qcow2", vdb)}
     info = DomainInfo(VM, "web-1", State.SHUTOFF, disks=DISKS)
     return DomainFacts(info, snapshots, DISKS, "", holder, images=images)
+
+
+def numbered(*names: str) -> Tags:
+    return tuple((str(n), name) for n, name in enumerate(names, 1))
 
 
 def job(number: int, snapshot: str, state: JobState = JobState.RUNNING) -> JobRow:
@@ -85,6 +90,24 @@ def test_findings_external_snapshot_has_no_tag() -> None:
 def test_findings_tag_twice_in_an_image_gives_both_ids() -> None:
     looked = facts(listed("x", "vda"), vda=(("1", "x"), ("4", "x")))
     assert of(looked) == [("doubled-tag", "x", "in vda (a.qcow2) as ID 1, 4")]
+
+
+def test_findings_of_tags_in_the_nvram_as_of_those_in_a_disk() -> None:
+    """With RAM libvirt reverts without it; so such a snapshot lacks nothing there."""
+    with_ram = replace(listed("ram"), memory=True)
+    bare = facts(listed("one", "vda"), with_ram, vda=numbered("one", "ram"))
+    info = replace(bare.info, disks=DISKS[:1], nvram=Disk(NVRAM, "/n/vars.qcow2", "qcow2"))
+    for tags, expected in (
+        (numbered("one", "ram"), []),
+        (numbered("one"), []),
+        (numbered(), [("tag-gone", "one", "no snapshot of that name in nvram (vars.qcow2)")]),
+        (
+            numbered("one", "ghost"),
+            [("unlisted-tag", "ghost", "in nvram (vars.qcow2) as ID 2; not in vda")],
+        ),
+    ):
+        images = {"vda": bare.images["vda"], NVRAM: ImageInfo("/n/vars.qcow2", tags)}
+        assert of(replace(bare, info=info, images=images)) == expected
 
 
 def test_findings_tag_of_a_job_at_work_is_the_jobs() -> None:
