@@ -127,10 +127,10 @@ class LibvirtHypervisor:
         def ask(
             dom: libvirt.virDomain,
         ) -> tuple[DomainInfo, list[SnapshotInfo], Chains | None]:
-            chains = None
-            with contextlib.suppress(libvirt.libvirtError):  # of a pool, which is not ours to tell
+            info, snapshots, chains = reading.domain(dom), reading.snapshots(dom), None
+            with contextlib.suppress(libvirt.libvirtError):  # a pool's, which is not ours to tell
                 chains = host.chains(dom) if self.has_images else None
-            return reading.domain(dom), reading.snapshots(dom), chains
+            return info, snapshots, chains
 
         info, snapshots, chains = await self._look(uuid, "cannot read", ask, READ_SECONDS)
         self._names[uuid] = info.name  # it may be new since all were listed
