@@ -12,6 +12,7 @@ from ..model import Consistency, DomainInfo, Record, State, Warned
 from .pause import estimate_ms
 from .preflight import (
     Blocker,
+    bitmap_blockers,
     create_blockers,
     create_needs,
     memory_blockers,
@@ -76,6 +77,7 @@ def plan(
         text = f"the RAM of VM {info.name} is not in the snapshot: {reasons[0]}"
         warnings.append(Warned("memory-left-out", info.name, text))
     warnings += _left_out(info, memory=memory)
+    warnings += _in_the_way(facts)
     pause = memory_ms if memory else estimate_ms(facts, records, memory=False)
     if not memory and pause > wish.max_pause * 1000:
         found.append(_too_long(pause, wish))
@@ -96,6 +98,13 @@ def _left_out(info: DomainInfo, *, memory: bool) -> list[Warned]:
         text = f"the saved RAM of VM {info.name} is not in the snapshot"
         found.append(Warned("saved-state-left-out", info.name, text))
     return found
+
+
+def _in_the_way(facts: DomainFacts) -> list[Warned]:
+    """What would keep a revert from working, said while there is time."""
+    vm = facts.info.name
+    found = list(bitmap_blockers(facts))[:1]
+    return [Warned(b.reason, b.item, f"VM {vm} cannot be reverted now: {b.message}") for b in found]
 
 
 def _decide(

@@ -217,6 +217,22 @@ def test_create_blockers_managed_save_allowed_only_where_it_is_about_to_go() -> 
     assert create_blockers(facts, "after", memory=False, over_saved_state=True) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "item"),
+    [
+        ({"checkpoints": ("bk-1", "bk-2")}, "bk-1"),
+        ({"images": {"vda": IMAGE, "vdb": replace(IMAGE, bitmaps=("bk-1",))}}, "vdb"),
+    ],
+)
+def test_plan_backup_in_the_way_of_a_revert_is_said_when_a_snapshot_is_made(
+    changes: dict[str, Any], item: str
+) -> None:
+    """FIELD_REPORTS 8: else it is learnt when the revert is needed."""
+    made = plan(facts_of(ON, **changes), Wish(memory="no"), [], "x", monitor=True)
+    assert [(w.reason, w.item) for w in made.warnings] == [("checkpoints", item)]
+    assert made.blockers == ()
+
+
 # --- room
 
 MIB = 1 << 20

@@ -10,12 +10,13 @@ from .delete import delete_blockers
 from .disks import disk_blockers, monitor_blockers, writable
 from .domain import memory_blockers, redefined, state_blockers, tree_blockers
 from .external import external_blockers
-from .revert import RevertTerms, revert_blockers
+from .revert import RevertTerms, bitmap_blockers, revert_blockers
 from .space import create_needs, space_blockers, unmeasured_blockers
 
 __all__ = [
     "Blocker",
     "RevertTerms",
+    "bitmap_blockers",
     "create_blockers",
     "create_needs",
     "delete_blockers",

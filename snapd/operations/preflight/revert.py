@@ -44,7 +44,7 @@ def revert_blockers(
         found.append(Blocker(Unsupported, "transient", "", "the VM is transient", ("define",)))
     found += _force_blockers(facts, snapshot, terms)
     found += _name_blockers(facts, snapshot)
-    found += _bitmap_blockers(facts)
+    found += bitmap_blockers(facts)
     found += _encryption_blockers(facts, snapshot)
     found += tag_blockers(facts, snapshot, partly=False)
     found += backing_blockers(facts)
@@ -81,7 +81,7 @@ def _name_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Block
         yield Blocker(Unsupported, "name-unloadable", snapshot.name, why)
 
 
-def _bitmap_blockers(facts: DomainFacts) -> Iterator[Blocker]:
+def bitmap_blockers(facts: DomainFacts) -> Iterator[Blocker]:
     """QEMU refuses to load a snapshot under a bitmap, after libvirt has ended the VM."""
     if facts.checkpoints:
         first = facts.checkpoints[0]
