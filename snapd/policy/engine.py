@@ -18,10 +18,11 @@ from ..model import JobState, Origin, Policy, Verb
 from ..operations import DAEMON, Asker, Job, Operations, Outcome, Request, Wish
 from ..planning.schedule import Due
 from ..settings import matches
-from ..store import RunRow, SlotRow, Store
+from ..store import Store
 from .holds import Holds, told
 from .policies import Policies
-from .prune import ClockGuard, Pruner, victims
+from .prune import ClockGuard, Pruner, torn, victims
+from .runs import Runs
 from .slots import Slots
 
 log = logging.getLogger(__name__)
@@ -47,21 +48,19 @@ class Engine:
         self._slots = Slots(store, host)
         self.slots = self._slots.rows
         self._policies, self._operations, self._inventory = policies, operations, inventory
-        self._store, self._pruner, self._guard = store, pruner, guard
+        self._pruner, self._guard = pruner, guard
         self._holds, self._clock = holds, clock
         self._wake = asyncio.Event()
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: dict[int, tuple[Job, str, tuple[str, ...]]] = {}
-        self._on_run: list[Callable[[RunRow], None]] = []
+        self._runs = Runs(store, self._slots, guard, clock)
+        self.on_run = self._runs.listen
         policies.on_change(lambda *_: self._wake.set())
         holds.on_change(self._on_holds)
+        operations.jobs.listen(ended=self._on_job_ended)
         inventory.on_status(self._wake.set)
         inventory.on_change(lambda _change: self._wake.set())
-
-    def on_run(self, call: Callable[[RunRow], None]) -> None:
-        """Have each settled run told."""
-        self._on_run.append(call)
 
     # --- what is due
 
@@ -132,12 +131,13 @@ class Engine:
             await self._slots.settle(replace(slot, last_slot=found.slot))
             busy = self._running.get((policy.name, uuid))
             if not found.run:
-                await self._skipped(policy, picture, found.slot, now, "missed, and too late by now")
-            elif hold := self._holds.covering(policy.name, uuid):
-                await self._skipped(policy, picture, found.slot, now, told(hold))
+                why = "missed, and too late by now"
+                await self._runs.skipped(policy, picture, found.slot, now, why)
+            elif why := self._kept_from(policy.name, uuid):
+                await self._runs.skipped(policy, picture, found.slot, now, why)
             elif busy and not busy.done():
                 why = "the last run is still at work"
-                await self._skipped(policy, picture, found.slot, now, why)
+                await self._runs.skipped(policy, picture, found.slot, now, why)
             else:
                 made.append((policy, found))
         if not made:
@@ -148,12 +148,6 @@ class Engine:
             self._running[policy.name, uuid] = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _skipped(
-        self, policy: Policy, picture: DomainPicture, slot: int, now: int, why: str
-    ) -> None:
-        log.warning("policy %s on VM %s: slot skipped: %s", policy.name, picture.info.name, why)
-        await self._add_run(policy, picture, slot, now, "skipped", why, None)
 
     async def _scheduled(
         self, picture: DomainPicture, several: list[tuple[Policy, Due]], now: int
@@ -172,17 +166,17 @@ class Engine:
         except SnapdError as e:
             log.error("policy %s on VM %s: %s", policy.name, picture.info.name, e.message)
             for p, f in several:
-                await self._settled(p, picture, f.slot, now, None, e)
+                await self._runs.settled(p, picture, f.slot, now, None, e)
             return
-        held = [(p, f) for p, f in several if self._holds.covering(p.name, picture.info.uuid)]
+        held = [(p, f) for p, f in several if self._kept_from(p.name, picture.info.uuid)]
         if held and job.row.state is JobState.CANCELLED:
             await self._let_out(picture, several, held, now)
             return
         for p, f in several:
             if f.missed:
                 why = f"{f.missed} slots from {f.oldest} on, covered by one run"
-                await self._add_run(p, picture, f.oldest, now, "caught-up", why, job)
-            await self._settled(p, picture, f.slot, now, job)
+                await self._runs.add(p, picture, f.oldest, now, "caught-up", why, job)
+            await self._runs.settled(p, picture, f.slot, now, job)
         if job.row.state is JobState.DONE:
             try:
                 await self._prune(picture, names[0], DAEMON, 0)
@@ -198,8 +192,8 @@ class Engine:
     ) -> None:
         """Skip what was held while it stood in the queue, and have the rest run all the same."""
         for p, f in held:
-            if hold := self._holds.covering(p.name, picture.info.uuid):
-                await self._skipped(p, picture, f.slot, now, told(hold))
+            why = self._kept_from(p.name, picture.info.uuid)
+            await self._runs.skipped(p, picture, f.slot, now, why or "held meanwhile")
         if rest := [pair for pair in several if pair not in held]:
             await self._scheduled(picture, rest, now)
 
@@ -212,76 +206,29 @@ class Engine:
         finally:
             self._waiting.pop(job.id, None)
 
+    def _kept_from(self, policy: str, uuid: str) -> str:
+        """Why a policy is to leave a domain alone now; "" = it isn't. A torn VM is not snapshotted:
+        what is of two moments would take the place of the good ones."""
+        if hold := self._holds.covering(policy, uuid):
+            return told(hold)
+        return torn(self._operations.jobs.half_made, uuid)
+
     def _on_holds(self) -> None:
         self._drop_held()
         self._wake.set()
 
+    def _on_job_ended(self, job: Job) -> None:
+        if job.row.verb is Verb.REVERT:
+            self._drop_held()
+
     def _drop_held(self) -> None:
         for job, uuid, policies in list(self._waiting.values()):
-            if job.cancellable and any(self._holds.covering(p, uuid) for p in policies):
+            if job.cancellable and any(self._kept_from(p, uuid) for p in policies):
                 self._operations.jobs.cancel(job)
 
     def _patience(self, policy: Policy, slot: int) -> float:
         """How long a run may wait for its VM: until the next slot."""
         return float(min(RUN_MAX_WAIT, max(30, self._slots.next_fire(policy, slot) - slot)))
-
-    async def _settled(
-        self,
-        policy: Policy,
-        picture: DomainPicture,
-        slot: int,
-        started: int,
-        job: Job | None,
-        error: SnapdError | None = None,
-    ) -> None:
-        """Note what became of a slot: by its job, or by the error that kept it from being one."""
-        uuid, now = picture.info.uuid, int(self._clock())
-        done = job is not None and job.row.state is JobState.DONE
-        name, message = (job.row.error_name, job.row.error_message) if job else ("", "")
-        if error:
-            name, message = error.name, error.message
-        row = self.slots.get((policy.name, uuid), SlotRow(policy.name, uuid, started))
-        row = replace(
-            row,
-            last_run=now,
-            last_success=now if done else row.last_success,
-            error_name=name,
-            error_message=message,
-        )
-        self.slots[policy.name, uuid] = row
-        outcome, reason = ("made", job.reason) if job and done else ("failed", message)
-        await self._add_run(policy, picture, slot, started, outcome, reason, job, row)
-        if done and now > self._guard.last:
-            self._guard.last = now
-            await self._store.write_fact("clock", now)
-
-    async def _add_run(
-        self,
-        policy: Policy,
-        picture: DomainPicture,
-        slot: int,
-        started: int,
-        outcome: str,
-        reason: str,
-        job: Job | None,
-        row: SlotRow | None = None,
-    ) -> None:
-        run = RunRow(
-            0,
-            policy.name,
-            picture.info.uuid,
-            picture.info.name,
-            slot,
-            started,
-            int(self._clock()),
-            outcome,
-            reason,
-            job.row.snapshot if job else "",
-            job.id if job else 0,
-        )
-        run = await self._store.add_run(run, row)
-        for call in self._on_run:
-            call(run)
 
     async def _prune(
         self, picture: DomainPicture, policy: str, owner: int, parent: int
@@ -352,21 +299,21 @@ class Engine:
         started = int(self._clock())
         row: dict[str, object] = {"DomainUUID": picture.info.uuid, "Job": 0, "Snapshot": ""}
         wish = _wish([policy], 0, f"policy {policy.name}, run by hand")
-        if hold := self._holds.covering(policy.name, picture.info.uuid):
-            await self._skipped(policy, picture, started, started, told(hold))
-            return {**row, "Outcome": "skipped", "Reason": told(hold)}
+        if why := self._kept_from(policy.name, picture.info.uuid):
+            await self._runs.skipped(policy, picture, started, started, why)
+            return {**row, "Outcome": "skipped", "Reason": why}
         try:
             asker = Asker(run.row.owner, max_wait)
             job = await self._operations.create(picture.info, wish, asker, run.id)
         except SnapdError as e:
-            await self._settled(policy, picture, started, started, None, e)
+            await self._runs.settled(policy, picture, started, started, None, e)
             return {**row, "Outcome": "failed", "Reason": e.message}
         await self._ended(job, picture.info.uuid, (policy.name,))
-        hold = self._holds.covering(policy.name, picture.info.uuid)
-        if hold and job.row.state is JobState.CANCELLED:
-            await self._skipped(policy, picture, started, started, told(hold))
-            return {**row, "Outcome": "skipped", "Reason": told(hold)}
-        await self._settled(policy, picture, started, started, job)
+        why = self._kept_from(policy.name, picture.info.uuid)
+        if why and job.row.state is JobState.CANCELLED:
+            await self._runs.skipped(policy, picture, started, started, why)
+            return {**row, "Outcome": "skipped", "Reason": why}
+        await self._runs.settled(policy, picture, started, started, job)
         row |= {"Job": job.id, "Snapshot": job.row.snapshot}
         if job.row.state is not JobState.DONE:
             return {**row, "Outcome": "failed", "Reason": job.row.error_message}

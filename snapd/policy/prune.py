@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from ..errors import Changed, NoSuchSnapshot, Protected, SnapdError
 from ..inventory import DomainPicture, Inventory
 from ..model import Origin, Policy, Snapshot, Status
-from ..operations import Catalog, Job, Operations, Outcome
+from ..operations import Catalog, HalfMade, Job, Operations, Outcome
 from ..planning.retention import (
     Decision,
     Rules,
@@ -201,6 +201,12 @@ class Pruner:
         if distrust := self.blocked or self._guard.distrust():
             raise Protected(f"nothing is pruned on VM {job.row.domain_name}: {distrust}")
         picture = await self._inventory.refresh(job.row.domain)
+        if why := torn(self._operations.jobs.half_made, job.row.domain):
+            raise Protected(
+                f"nothing is pruned on VM {picture.info.name}: {why}",
+                reason="half-made",
+                ways=("revert",),
+            )
         if picture.info.io_error:
             raise Protected(
                 f"nothing is pruned on VM {picture.info.name}: it is paused since a disk could "
@@ -239,6 +245,15 @@ class Pruner:
             else:
                 deleted.append(name)
         return Outcome(result={"Deleted": deleted, "Stays": stays})
+
+
+def torn(half_made: HalfMade, uuid: str) -> str:
+    """Why nothing is made or pruned by policies on a domain whose disks may be of two moments; ""
+    = they aren't."""
+    row = half_made.torn(uuid)
+    if row is None:
+        return ""
+    return f"the revert to {row.snapshot!r} (job {row.id}) broke off, and no other has mended it"
 
 
 def zone_of(policy: Policy) -> ZoneInfo:

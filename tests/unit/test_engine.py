@@ -13,7 +13,7 @@ import pytest
 from snapd.errors import LimitExceeded
 from snapd.inventory import DomainPicture, Inventory
 from snapd.model import DomainInfo, JobState, Keep, Policy, State, Verb
-from snapd.operations import Job, Operations
+from snapd.operations import HalfMade, Job, Operations
 from snapd.planning.retention import Candidate, Decision
 from snapd.policy import ClockGuard, Engine, Holds, Policies, Pruner
 from snapd.store import JobRow, RunRow, SlotRow, Store
@@ -39,6 +39,27 @@ class Stubs:
     refuses: bool = False
     jobs: Any = None
     going: tuple[Decision, ...] = ()
+    half_made: HalfMade = field(default_factory=HalfMade)
+    ended: list[Callable[[Job], None]] = field(default_factory=list)
+
+    def listen(self, ended: Callable[[Job], None]) -> None:
+        self.ended.append(ended)
+
+    def tear(self) -> None:
+        """A revert breaks off; it is told as jobs do."""
+        row = JobRow(3, Verb.REVERT, VM, "web-1", "s2", "", 0, JobState.FAILED, 1, finished=2)
+        failed: dict[str, Any] = {
+            "error_name": "org.virtsnap.Error.Partial",
+            "detail": {"reason": "half-made"},
+        }
+        job = Job(replace(row, **failed), cast(Any, None))
+        self.half_made.note(job.row)
+        for call in self.ended:
+            call(job)
+
+    def mend(self) -> None:
+        row = JobRow(4, Verb.REVERT, VM, "web-1", "s1", "", 0, JobState.DONE, 1, finished=2)
+        self.half_made.note(row)
 
     def on_change(self, call: Callable[..., None]) -> None:
         self.listeners.append(call)
@@ -239,6 +260,49 @@ def test_hold_takes_a_waiting_run_out_of_the_queue_and_has_the_others_run(tmp_pa
         found = [(row.policy, row.outcome, row.reason) for row in told]
         assert found[0] == ("a", "skipped", "held: moving")
         assert found[1][:2] == ("b", "made")
+
+    play(tmp_path, body, stubs)
+
+
+def test_torn_vm_is_left_alone_by_policies_until_a_revert_has_mended_it(tmp_path: Path) -> None:
+    """Or the torn state would take the place of the good ones, night after night."""
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        told: list[RunRow] = []
+        engine.on_run(told.append)
+        stubs.add("hourly")
+        owing(engine, "hourly")
+        stubs.tear()
+        await running(engine, lambda: bool(told))
+        assert ([r.outcome for r in told], stubs.made) == (["skipped"], [])
+        assert "revert to 's2' (job 3) broke off" in told[0].reason
+        policy, picture = stubs.in_force["hourly"], stubs.domains[VM]
+        run = Job(
+            JobRow(9, Verb.RUN, "", "", "", "hourly", 0, JobState.RUNNING, 1), cast(Any, None)
+        )
+        row = await engine._run_one(run, policy, picture, 30)
+        assert (row["Outcome"], stubs.made) == ("skipped", [])
+        stubs.mend()
+        stubs.now += HOUR
+        await running(engine, lambda: len(stubs.made) == 1)
+
+    play(tmp_path, body)
+
+
+def test_revert_that_tears_the_vm_takes_its_run_out_of_the_queue(tmp_path: Path) -> None:
+    stubs = Queue()
+
+    async def body(_stubs: Stubs, engine: Engine, store: Store) -> None:
+        told: list[RunRow] = []
+        engine.on_run(told.append)
+        stubs.add("a")
+        owing(engine, "a")
+        await running(engine, lambda: bool(stubs.waiting))
+        stubs.tear()
+        async with asyncio.timeout(5):
+            while not told:
+                await asyncio.sleep(0.01)
+        assert [(r.outcome, stubs.waiting[0].row.state) for r in told] == [("skipped", "cancelled")]
 
     play(tmp_path, body, stubs)
 

@@ -26,7 +26,7 @@ from snapd.model import (
     Status,
     Verb,
 )
-from snapd.operations import Catalog, Job, Operations, Outcome
+from snapd.operations import Catalog, HalfMade, Job, Operations, Outcome
 from snapd.policy import ClockGuard, Pruner, plan, plan_id
 from snapd.settings import Settings
 from snapd.store import JobRow
@@ -163,6 +163,7 @@ class Host:
     snapshots: list[Snapshot]
     fails: dict[str, SnapdError] = field(default_factory=dict)
     deleted: list[tuple[str, str]] = field(default_factory=list)
+    half_made: HalfMade = field(default_factory=HalfMade)
 
     @property
     def domains(self) -> dict[str, DomainPicture]:
@@ -173,6 +174,8 @@ class Host:
 
     def of(self, _picture: DomainPicture) -> list[Snapshot]:
         return list(self.snapshots)
+
+    jobs = property(lambda self: self)
 
     def let_go(self, _picture: DomainPicture) -> set[str]:
         return set()
@@ -264,6 +267,24 @@ def test_prune_blocked_deletes_nothing_and_says_why() -> None:
         prune(made, plan_id(plan(host.snapshots, {"p": KEEP_1}, Settings(), NOW)))
     assert "virtsnapd.toml is broken" in refused.value.message
     assert host.deleted == []
+
+
+def test_prune_of_a_torn_vm_deletes_nothing_until_a_revert_has_mended_it() -> None:
+    """Its good snapshots are the way back (FIELD_REPORTS 6)."""
+    host = Host([snapshot(f"s{n}", n * 60) for n in range(3)])
+    made = pruner(host)
+    row = JobRow(3, Verb.REVERT, VM, "web-1", "s2", "", 0, JobState.FAILED, NOW, finished=NOW)
+    failed: dict[str, Any] = {
+        "error_name": "org.virtsnap.Error.Partial",
+        "detail": {"reason": "half-made"},
+    }
+    host.half_made.note(replace(row, **failed))
+    with pytest.raises(Protected) as refused:
+        prune(made)
+    assert (refused.value.reason, host.deleted) == ("half-made", [])
+    assert "'s2' (job 3)" in refused.value.message
+    host.half_made.note(replace(row, state=JobState.DONE, snapshot="s1"))
+    assert prune(made).result["Deleted"] == ["s2", "s1"]
 
 
 # ---- the clock
