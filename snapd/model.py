@@ -170,9 +170,9 @@ class SnapshotInfo:
     """A snapshot as libvirt lists it.
 
     state: what its XML says of the domain then; disks: targets that it holds; left_out: targets
-    that it does not; sources: (target, file) that those it holds were on. Of an external one also: overlays: (target, file) that were begun when it was
-    made; bases: (target, file) that its disks were on before, and which those overlays need;
-    memory_file: where its RAM is, "" = none.
+    that it does not; sources: (target, file) that those it holds were on. Of an external one also:
+    overlays: (target, file) that were begun when it was made; bases: (target, file) that its disks
+    were on before, and which those overlays need; memory_file: where its RAM is, "" = none.
     """
 
     name: str
