@@ -184,8 +184,7 @@ class LibvirtHypervisor:
         def ask(conn: libvirt.virConnect) -> tuple[dict[str, list[Volume]], list[str]]:
             return host.volumes(conn, seconds)
 
-        what = "cannot list the storage volumes"
-        return await self._connections.look(what, ask, seconds, lambda: None)
+        return await self._alone("pools", "cannot list the storage volumes", ask, seconds)
 
     async def snapshot_xml(self, uuid: str, name: str) -> str:
         def ask(dom: libvirt.virDomain) -> str:
@@ -217,23 +216,27 @@ class LibvirtHypervisor:
     async def _look(
         self, uuid: str, what: str, ask: Callable[[libvirt.virDomain], T], timeout: float
     ) -> T:
+        def call(conn: libvirt.virConnect) -> T:
+            return ask(conn.lookupByUUIDString(uuid))
+
+        return await self._alone(uuid, f"{what} VM {self._name(uuid)}", call, timeout)
+
+    async def _alone(
+        self, subject: str, what: str, call: Callable[[libvirt.virConnect], T], timeout: float
+    ) -> T:
         """At most one look at a VM at a time: a stuck one holds one thread, not all of them."""
-        what = f"{what} VM {self._name(uuid)}"
         deadline = self._loop.time() + timeout
-        while earlier := self._looking.get(uuid):
+        while earlier := self._looking.get(subject):
             try:
                 async with asyncio.timeout_at(deadline):
                     await earlier.wait()
             except TimeoutError as e:
-                raise TimedOut(f"{what}: it has not answered an earlier question yet") from e
-        done = self._looking[uuid] = asyncio.Event()
+                raise TimedOut(f"{what}: libvirt has not answered an earlier question yet") from e
+        done = self._looking[subject] = asyncio.Event()
 
         def answered() -> None:
-            self._looking.pop(uuid, None)
+            self._looking.pop(subject, None)
             done.set()
-
-        def call(conn: libvirt.virConnect) -> T:
-            return ask(conn.lookupByUUIDString(uuid))
 
         left = max(0.1, deadline - self._loop.time())
         return await self._connections.look(what, call, left, answered)

@@ -15,6 +15,7 @@ from snapd.hypervisor import FileUse, users
 from snapd.hypervisor.chains import Chain, Chains, Volume, chains, plain_path, volume
 from snapd.hypervisor.files import Files
 from snapd.hypervisor.images import Images
+from snapd.hypervisor.libvirt_driver import LibvirtHypervisor
 from tests.unit.test_hypervisor_images import made, qemu_img
 
 
@@ -302,3 +303,23 @@ def test_find_reads_an_unchanged_header_once(host: Host) -> None:
         assert await search._header(str(clone)) == (str(other), "qcow2")
 
     asyncio.run(twice())
+
+
+def test_volumes_of_pools_that_hang_are_asked_for_by_one_thread() -> None:
+    async def look() -> int:
+        hypervisor = LibvirtHypervisor("test:///default")
+        asked: list[str] = []
+
+        async def never(what: str, _call: Any, timeout: float, _answered: Any) -> None:
+            asked.append(what)
+            await asyncio.sleep(timeout)
+            raise TimedOut("it takes too long")
+
+        hypervisor._connections.look = never  # type: ignore[assignment, method-assign]
+        for words in ("takes too long", "an earlier question"):
+            with pytest.raises(TimedOut, match=words):
+                await hypervisor._volumes(0.1)
+        await hypervisor.close()
+        return len(asked)
+
+    assert asyncio.run(look()) == 1
