@@ -47,6 +47,14 @@ class Gatherer:
         )
         await self._look_below(facts)
 
+    async def writer(self, facts: DomainFacts) -> str:
+        """Who works on the images of a VM that is off, as a holder: libvirt's own qemu-img, which
+        it finishes though our connection or daemon is gone, or somebody else; "" = nobody."""
+        files = [d.source for d in facts.info.disks if d.writable and d.kind == "file"]
+        written = await asyncio.gather(*(self.files.is_written(path) for path in files))
+        busy = next((path for path, is_so in zip(files, written, strict=True) if is_so), "")
+        return f"a program that writes to {Path(busy).name}" if busy else ""
+
     async def _look_below(self, facts: DomainFacts) -> None:
         """One layer: what is missing further down, libvirt says before it touches anything."""
         backing = {i.backing for i in facts.images.values() if i.backing.startswith("/")}

@@ -4,8 +4,10 @@ up nobody but who asks about it. What can't be told in time is None, never guess
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import stat
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,9 @@ from .protocol import Space
 T = TypeVar("T")
 SECONDS = 5.0
 UNCOUNTED = 1 << 62
+_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
+_F_OFD_GETLK = 36
+_WRITE_BYTE = 101  # QEMU's lock on it says: I may write (block/file-posix.c, since 2.10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,10 @@ class Files:
         """Whether its first bytes say so."""
         return await self._ask(lambda p: _first_bytes(p, 4) == b"QFI\xfb", path)
 
+    async def is_written(self, path: str) -> bool | None:
+        """Whether a QEMU or qemu-img has the image open for writing now, by QEMU's own locks."""
+        return await self._ask(_is_written, path)
+
     async def identity(self, path: str) -> Identity | None:
         return await self._ask(_identity, path)
 
@@ -123,6 +132,16 @@ def _first_bytes(path: str, count: int) -> bytes:
         return os.read(descriptor, count)
     finally:
         os.close(descriptor)
+
+
+def _is_written(path: str) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _WRITE_BYTE, 1, 0)
+        answer = fcntl.fcntl(descriptor, _F_OFD_GETLK, question)
+    finally:
+        os.close(descriptor)
+    return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
 
 
 def _identity(path: str) -> Identity:

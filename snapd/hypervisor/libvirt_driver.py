@@ -7,6 +7,7 @@ import contextlib
 import logging
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import libvirt
@@ -170,6 +171,8 @@ class LibvirtHypervisor:
         facts, wants = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
         if self.has_images:
             await self._gatherer.add(facts, wants if snapshot else None)
+            if not facts.info.state.active:
+                facts = replace(facts, holder=await self._gatherer.writer(facts))
         return facts
 
     def _may_ask_qemu(self, facts: DomainFacts) -> bool:

@@ -3,9 +3,11 @@ is refused before anything is stopped. And deletes that would crash libvirtd 9.0
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -268,3 +270,33 @@ def test_quoted_names_that_images_do_hold_are_deleted_while_it_runs(
         for name in names:
             assert client.delete("quoted", name)["Deleted"] == [name]
         assert (tags(guest), listed(guest)) == ([[], []], [])
+
+
+def test_image_that_somebody_writes_to_makes_verbs_of_a_vm_that_is_off_busy(
+    client: Client, new_idle: NewIdle
+) -> None:
+    """libvirt's own qemu-img goes on though the daemon that asked is gone: nothing is said of what
+    came of it, and nothing begun, before it is done."""
+    guest = new_idle("off")
+    guest.define()
+    know(client, guest)
+    client.create("off", "before")
+    writer = subprocess.Popen(
+        ["qemu-io", "-f", "qcow2", str(guest.images[1])], stdin=PIPE, stdout=PIPE
+    )
+    assert writer.stdin and writer.stdout
+    writer.stdin.write(b"length\n")
+    writer.stdin.flush()
+    writer.stdout.readline()
+    with left_alone(guest):
+        verbs = (
+            ("CreateSnapshot", "x"),
+            ("RevertSnapshot", "before"),
+            ("DeleteSnapshot", "before"),
+        )
+        for verb, name in verbs:
+            assert client.refused(verb, "off", name, max_wait=0) == ("Busy", "unfinished-job")
+    job = client.call("CreateSnapshot", "off", "x")
+    client.until("it waits", lambda: client.job(job)["Phase"] == "waiting")
+    writer.communicate(b"quit\n", timeout=20)
+    assert client.wait(job)["Name"] == "x"
