@@ -71,11 +71,14 @@ class Undone(Exception):
 class Job:
     """One job, alive. Work on it through enter, intend, warn; everybody else reads.
 
-    start_by: the loop's time up to which it may wait for others before it begins.
+    start_by: the loop's time up to which it may wait for others before it begins. inline: it runs
+    inside its parent; parts: how many jobs have begun inside this one.
     """
 
-    def __init__(self, row: JobRow, jobs: Jobs) -> None:
+    def __init__(self, row: JobRow, jobs: Jobs, *, inline: bool = False) -> None:
         self.row = row
+        self.inline = inline
+        self.parts = 0
         self.phase = "queued" if row.state is JobState.QUEUED else ""
         self.progress = -1.0
         self.reason = ""
@@ -94,7 +97,10 @@ class Job:
 
     @property
     def cancellable(self) -> bool:
-        """Only what has not begun can be cancelled: libvirt finishes a call whatever we do."""
+        """Only what has not begun can be cancelled: libvirt finishes a call whatever we do, and
+        what runs inside another job is that one's."""
+        if self.inline or self.parts or self.row.intent is not None:
+            return False
         return self.row.state is JobState.QUEUED or self.phase == WAITING
 
     @property

@@ -26,8 +26,9 @@ from ..errors import (
 )
 from ..model import DomainInfo, JobState
 from ..store import JobRow, Store
+from .ending import last_row
 from .halfmade import HalfMade
-from .job import Interrupted, Job, Outcome, Request, Work, detail_of, history_of
+from .job import WAITING, Interrupted, Job, Outcome, Request, Work, history_of
 from .settling import settle
 from .turns import Turns
 
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 QUEUE_LENGTH = 16
 LINGER_SECONDS = 600
 LINGER_COUNT = 1000
+STOPPING = "cancelled: the daemon is stopping"
 
 
 class Jobs:
@@ -118,7 +120,7 @@ class Jobs:
                 raise LimitExceeded(
                     f"VM {request.domain_name} has {QUEUE_LENGTH} requests waiting; try later"
                 )
-            job = await self._add(request, JobState.QUEUED)
+            job = self._remember(Job(await self._row(request, JobState.QUEUED), self))
             job.start_by = asyncio.get_running_loop().time() + request.max_wait
             self._queued.setdefault(job.turn, []).append(job)
             self._start(job, self._run(job, request, work))
@@ -146,7 +148,7 @@ class Jobs:
             None,
         )
 
-    async def _add(self, request: Request, state: JobState) -> Job:
+    async def _row(self, request: Request, state: JobState) -> JobRow:
         now = self._now()
         row = JobRow(
             id=0,
@@ -164,7 +166,7 @@ class Jobs:
             request=request.request,
             fingerprint=request.fingerprint,
         )
-        return self._remember(Job(replace(row, id=await self.store.add_job(row)), self))
+        return replace(row, id=await self.store.add_job(row))
 
     def _recall(self, row: JobRow) -> Job:
         """An ended job that is asked for again: it stays a while from now on."""
@@ -195,17 +197,26 @@ class Jobs:
 
     async def inline(self, parent: Job, request: Request, work: Work) -> Job:
         """Run a job of its own inside another one, which holds the domain. Raises its error."""
-        job = await self._add(replace(request, parent=parent.id), JobState.RUNNING)
-        await self._work(job, work)
+        row = await self._row(replace(request, parent=parent.id), JobState.RUNNING)
+        job = self._remember(Job(row, self, inline=True))
+        job.start_by = parent.start_by
+        parent.parts += 1
+        try:
+            await self._work(job, work)
+        except asyncio.CancelledError:  # the daemon is stopping, or nobody could have
+            if job.row.intent is None and not job.row.state.finished:
+                await self._end(job, JobState.CANCELLED, error=Cancelled(STOPPING))
+            raise
         if job.row.state is not JobState.DONE:
             raise job.error()
         return job
 
     def cancel(self, job: Job) -> None:
         """Cancel what has not begun. Raises Busy where it has."""
-        if not job.cancellable:
+        task = self._tasks.get(job.id)
+        if not job.cancellable or task is None:
             raise Busy(f"job {job.id} ({job.row.verb}) has begun and cannot be cancelled")
-        self._tasks[job.id].cancel()
+        task.cancel()
 
     async def wait(self, job: Job, timeout: float | None) -> Job:
         """Wait for a job's end; raises TimedOut (the job goes on)."""
@@ -232,8 +243,8 @@ class Jobs:
         except asyncio.CancelledError:
             if not job.cancellable:
                 raise
-            what = "the daemon is stopping" if self.stopping else "it had not begun"
-            await self._end(job, JobState.CANCELLED, error=Cancelled(f"cancelled: {what}"))
+            what = STOPPING if self.stopping else "cancelled: it had not begun"
+            await self._end(job, JobState.CANCELLED, error=Cancelled(what))
 
     async def _turn(self, job: Job, max_wait: float, held: contextlib.AsyncExitStack) -> None:
         try:
@@ -313,22 +324,7 @@ class Jobs:
         error: SnapdError | None = None,
     ) -> None:
         outcome = outcome or Outcome()
-        row = replace(
-            job.row,
-            state=state,
-            finished=self._now(),
-            intent=None,
-            snapshot=outcome.snapshot or job.row.snapshot,
-            created=outcome.created or job.row.created,
-            result=outcome.result,
-        )
-        if error is not None:
-            row = replace(
-                row, error_name=error.name, error_message=error.message, detail=detail_of(error)
-            )
-            log.warning(
-                "%s of VM %s failed: %s", row.verb, row.domain_name or row.policy, error.message
-            )
+        row = last_row(job.row, state, self._now(), outcome, error)
         job.row, job.phase = row, ""
         history = history_of(row, outcome.reason or job.reason)
         await self.store.update_job(row, history, outcome.record, outcome.forget)
@@ -383,7 +379,7 @@ class Jobs:
         async with self._submitting:
             await asyncio.sleep(0)  # a task that never began could not say that it is cancelled
         for job in list(self.all.values()):
-            if job.id in self._tasks and job.row.state in (JobState.QUEUED, JobState.UNKNOWN):
+            if job.id in self._tasks and self._idle(job):
                 self._tasks[job.id].cancel()
         tasks = list(self._tasks.values())
         if tasks:
@@ -391,6 +387,12 @@ class Jobs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _idle(self, job: Job) -> bool:
+        """Whether it does nothing now but wait: itself, or what runs inside it."""
+        waits = job.row.state in (JobState.QUEUED, JobState.UNKNOWN) or job.cancellable
+        inside = (j for j in self.all.values() if j.inline and j.row.parent == job.id)
+        return waits or any(j.phase == WAITING and not j.ended.is_set() for j in inside)
 
     def _now(self) -> int:
         return int(self._clock())

@@ -45,13 +45,18 @@ async def idle_facts(
     hypervisor: Hypervisor, news: News, job: Job, uuid: str, snapshot: str = ""
 ) -> DomainFacts:
     """The facts, once nobody else is at work on the domain; or as they are when the job may wait
-    no longer (its max_wait), and then the preflight says who it is."""
+    no longer (its max_wait), and then the preflight says who it is. Past a wait the phase is
+    "checking": what comes then can't be cancelled."""
     loop = asyncio.get_running_loop()
+    waited = False
     while True:
         facts = await hypervisor.facts(uuid, snapshot)
         left = job.start_by - loop.time()
         if not facts.holder or left <= 0:
+            if waited:
+                job.enter("checking")
             return facts
+        waited = True
         job.wait_for(facts.holder)
         await news.wait(uuid, min(left, LOOK_AGAIN_SECONDS))
         if job.stopping:
@@ -86,6 +91,8 @@ class Writers:
                 item="ram-writer",
             ) from e
         try:
+            if waited:
+                job.enter("checking")
             yield waited
         finally:
             lock.release()
