@@ -118,7 +118,10 @@ def _revert(commands: Commands) -> None:
         "--delete-after", action="store_true", help="delete the snapshot once the VM is back at it"
     )
     parser.add_argument(
-        "--force", action="store_true", help="also where libvirt calls it risky, or a TPM is newer"
+        "--force",
+        action="store_true",
+        help="also where libvirt calls it risky, a TPM is newer, or a VM that may share a disk "
+        "does not answer",
     )
     parser.add_argument(
         "--discard-saved-state",
