@@ -131,9 +131,10 @@ class Verdict:
                 assert {self.after.ram, *self.after.now} == {THEN}
         elif not self.half:
             self._goes_on()
-        if safety:
+        if safety and (self.state == "done" or self.half or self.killed):
             back = stage.client.revert(name, safety, safety_snapshot=False)
             if back["FinalState"] == "running":
                 stage.shows(self.before.ram)
-        stage.client.revert(name, KEPT, safety_snapshot=False)
-        stage.shows(THEN)
+        if self.state != "done":
+            stage.client.revert(name, KEPT, safety_snapshot=False)
+            stage.shows(THEN)
