@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from ..errors import Busy
 from ..hypervisor import DomainEvent, DomainFacts, Hypervisor
@@ -27,14 +27,13 @@ class News:
         for each in self._waiting.get(event.uuid, ()):
             each.set()
 
-    async def wait(self, uuid: str, seconds: float) -> None:
-        """Until the next event of the domain, at most so long."""
+    @contextlib.contextmanager
+    def of(self, uuid: str) -> Iterator[asyncio.Event]:
+        """Set at each event of the domain, from now on."""
         each = asyncio.Event()
         self._waiting.setdefault(uuid, []).append(each)
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await each.wait()
+            yield each
         finally:
             self._waiting[uuid].remove(each)
             if not self._waiting[uuid]:
@@ -49,18 +48,22 @@ async def idle_facts(
     "checking": what comes then can't be cancelled."""
     loop = asyncio.get_running_loop()
     waited = False
-    while True:
-        facts = await hypervisor.facts(uuid, snapshot)
-        left = job.start_by - loop.time()
-        if not facts.holder or left <= 0:
-            if waited:
-                job.enter("checking")
-            return facts
-        waited = True
-        job.wait_for(facts.holder)
-        await news.wait(uuid, min(left, LOOK_AGAIN_SECONDS))
-        if job.stopping:
-            raise Interrupted("waiting")
+    with news.of(uuid) as told:
+        while True:
+            told.clear()  # before the look: what happens during it is not missed
+            facts = await hypervisor.facts(uuid, snapshot)
+            left = job.start_by - loop.time()
+            if not facts.holder or left <= 0:
+                if waited:
+                    job.enter("checking")
+                return facts
+            waited = True
+            job.wait_for(facts.holder)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, LOOK_AGAIN_SECONDS)):
+                    await told.wait()
+            if job.stopping:
+                raise Interrupted("waiting")
 
 
 class Writers:

@@ -19,9 +19,8 @@ import pytest
 from tests.bed.guest import virsh
 from tests.bed.private import PrivateLibvirt
 from tests.client import Client, Daemon, Row
-from tests.qemu.steps import qemu_img
+from tests.qemu.steps import libvirt_version, qemu_img
 from tests.qemu.test_facts import tmpfs
-from tests.qemu.test_firmware import libvirt_version
 
 DATA = Path(__file__).parents[1] / "data" / "domains"
 ZEROS = bytes(4 << 20)
