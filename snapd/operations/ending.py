@@ -1,16 +1,20 @@
-"""How a job ends: the row that stays of it."""
+"""How a job ends: the row that stays of it, and that it gets to disk in the end."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
-from ..errors import SnapdError
-from ..model import JobState
-from ..store import JobRow
+from ..errors import Internal, SnapdError
+from ..model import JobState, Record, SnapshotKey
+from ..store import HistoryRow, JobRow, Store
 from .job import Outcome, detail_of
 
 log = logging.getLogger(__name__)
+RETRY = (1.0, 60.0)
+"""Seconds from one attempt to write to the next: the first, and the longest."""
 
 
 def last_row(
@@ -30,3 +34,74 @@ def last_row(
         return row
     log.warning("%s of VM %s failed: %s", row.verb, row.domain_name or row.policy, error.message)
     return replace(row, error_name=error.name, error_message=error.message, detail=detail_of(error))
+
+
+def fault(row: JobRow, error: Exception) -> Internal:
+    """The error of a job that failed by a fault of ours, which the journal has."""
+    what = f"internal error ({type(error).__name__}); the journal has it under job {row.id}"
+    return Internal(what)
+
+
+class Closing:
+    """Writes jobs' last rows. A store that cannot be written (a full disk) keeps no job from its
+    end: its row is written once that can be done, and an intent that is open until then is settled
+    at the next start as any other. told(domain): a row was written late."""
+
+    def __init__(self, store: Store, told: Callable[[str], None]) -> None:
+        self._store, self._told = store, told
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def note(self, row: JobRow) -> None:
+        """Write what is good to know, and no more than that."""
+        try:
+            await self._store.update_job(row)
+        except SnapdError as e:
+            log.error("job %d: where it stands could not be written down: %s", row.id, e.message)
+
+    async def write(
+        self,
+        row: JobRow,
+        history: HistoryRow | None,
+        record: Record | None,
+        forget: SnapshotKey | None,
+    ) -> None:
+        """Write the row and what its act leaves behind; later, where it can't be done now."""
+        try:
+            await self._store.update_job(row, history, record, forget)
+        except SnapdError as e:
+            log.error(
+                "the end of job %d could not be written down, which is retried: %s",
+                row.id,
+                e.message,
+            )
+            task = asyncio.create_task(self._again(row, history, record, forget))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    async def _again(
+        self,
+        row: JobRow,
+        history: HistoryRow | None,
+        record: Record | None,
+        forget: SnapshotKey | None,
+    ) -> None:
+        delay = RETRY[0]
+        while True:
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, RETRY[1])
+            if record and (since := self._store.record(record.key)):  # as foreign, but pinned
+                record = replace(record, pin_reason=since.pin_reason)
+            try:
+                await self._store.update_job(row, history, record, forget)
+            except SnapdError as e:
+                log.error("the end of job %d is not written down yet: %s", row.id, e.message)
+            else:
+                log.info("the end of job %d is written down now", row.id)
+                self._told(row.domain)
+                return
+
+    async def stop(self) -> None:
+        """Try no more."""
+        for task in self._late:
+            task.cancel()
+        await asyncio.gather(*self._late, return_exceptions=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,25 @@ class Request:
     def fingerprint(self) -> str:
         asked = [self.verb, self.domain, self.snapshot, self.created, self.policy]
         return json.dumps([*asked, dict(self.options)], sort_keys=True, default=str)
+
+    def row(self, state: JobState, now: int) -> JobRow:
+        """The first row of its job; the store gives the id."""
+        return JobRow(
+            id=0,
+            verb=self.verb,
+            domain=self.domain,
+            domain_name=self.domain_name,
+            snapshot=self.snapshot,
+            created=self.created,
+            policy=self.policy,
+            owner=self.owner,
+            state=state,
+            queued=now,
+            started=now if state is JobState.RUNNING else 0,
+            parent=self.parent,
+            request=self.request,
+            fingerprint=self.fingerprint,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +142,22 @@ class Job:
         self._jobs.changed(self, "Phase", *(["Cancellable"] if waited else []))
 
     async def intend(self, intent: dict[str, Any], *, begun: bool = False) -> None:
-        """Commit what is about to be done; returns when it is on disk.
+        """Commit what is about to be done; returns when it is on disk. Raises where it cannot be
+        written: then nothing may be done.
 
-        begun: it tells how far the act has come already, so it is written in any case.
+        begun: it tells how far the act has come already, so it is written in any case, and where
+        that fails the act goes on: what is on disk is true of it, if not all.
         """
         if self._jobs.stopping and not begun:
             raise Interrupted("intend")
-        self.row = replace(self.row, intent=intent)
-        await self._jobs.store.update_job(self.row)
+        before, self.row = self.row.intent, replace(self.row, intent=intent)
+        try:
+            await self._jobs.store.update_job(self.row)
+        except SnapdError as e:
+            if not begun:
+                self.row = replace(self.row, intent=before)
+                raise
+            log.error("job %d: how far it is could not be written down: %s", self.id, e.message)
 
     async def name(self, snapshot: str, created: int = 0) -> None:
         """Fix which snapshot it is about, once that is known."""
@@ -150,6 +177,21 @@ class Job:
 
 
 Work = Callable[[Job], Awaitable[Outcome]]
+
+
+def running_alike(jobs: Iterable[Job], request: Request) -> Job | None:
+    """The job of the same request that has not ended."""
+    return next(
+        (
+            job
+            for job in jobs
+            if not job.row.state.finished
+            and job.row.owner == request.owner
+            and job.row.fingerprint == request.fingerprint
+            and job.row.parent == request.parent
+        ),
+        None,
+    )
 
 
 def detail_of(error: SnapdError) -> dict[str, Any]:

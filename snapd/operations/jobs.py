@@ -16,7 +16,6 @@ from dataclasses import replace
 from ..errors import (
     Busy,
     Cancelled,
-    Internal,
     InvalidArgument,
     LimitExceeded,
     OutcomeUnknown,
@@ -26,9 +25,9 @@ from ..errors import (
 )
 from ..model import DomainInfo, JobState
 from ..store import JobRow, Store
-from .ending import last_row
+from .ending import Closing, fault, last_row
 from .halfmade import HalfMade
-from .job import WAITING, Interrupted, Job, Outcome, Request, Work, history_of
+from .job import WAITING, Interrupted, Job, Outcome, Request, Work, history_of, running_alike
 from .settling import settle
 from .turns import Turns
 
@@ -60,6 +59,7 @@ class Jobs:
         self.half_made = HalfMade()
         self._clock = clock
         self._turns = Turns(parallel)
+        self._closing = Closing(store, self._tell_freed)
         self._occupants: dict[str, tuple[str, int]] = {}
         self._submitting = asyncio.Lock()
         self._queued: dict[str, list[Job]] = {}
@@ -92,6 +92,10 @@ class Jobs:
     def changed(self, job: Job, *properties: str) -> None:
         for call in self._on_changed:
             call(job, properties)
+
+    def _tell_freed(self, domain: str) -> None:
+        for call in self._on_freed:
+            call(domain)
 
     # --- asking
 
@@ -136,36 +140,10 @@ class Jobs:
                     )
                 return self.all.get(row.id) or self._recall(row)
             return None
-        return next(
-            (
-                job
-                for job in self.all.values()
-                if not job.row.state.finished
-                and job.row.owner == request.owner
-                and job.row.fingerprint == request.fingerprint
-                and job.row.parent == request.parent
-            ),
-            None,
-        )
+        return running_alike(self.all.values(), request)
 
     async def _row(self, request: Request, state: JobState) -> JobRow:
-        now = self._now()
-        row = JobRow(
-            id=0,
-            verb=request.verb,
-            domain=request.domain,
-            domain_name=request.domain_name,
-            snapshot=request.snapshot,
-            created=request.created,
-            policy=request.policy,
-            owner=request.owner,
-            state=state,
-            queued=now,
-            started=now if state is JobState.RUNNING else 0,
-            parent=request.parent,
-            request=request.request,
-            fingerprint=request.fingerprint,
-        )
+        row = request.row(state, self._now())
         return replace(row, id=await self.store.add_job(row))
 
     def _recall(self, row: JobRow) -> Job:
@@ -185,6 +163,11 @@ class Jobs:
         async def guarded() -> None:
             try:
                 await run
+            except SnapdError as e:
+                await self._broke(job, e)
+            except Exception as e:
+                log.exception("job %d itself", job.id)
+                await self._broke(job, fault(job.row, e))
             finally:
                 self._tasks.pop(job.id, None)
                 waiting = self._queued.get(job.turn, [])
@@ -194,6 +177,15 @@ class Jobs:
                     self._queued.pop(job.turn, None)
 
         self._tasks[job.id] = asyncio.create_task(guarded(), name=f"job {job.id}")
+
+    async def _broke(self, job: Job, error: SnapdError) -> None:
+        """Whatever went wrong with the job itself, who waits for it hears of its end. An intent
+        that is on disk stays there, for the next start to settle."""
+        if job.row.intent is None and not job.row.state.finished:
+            await self._end(job, JobState.FAILED, error=error)
+        elif not job.ended.is_set():
+            job.row = last_row(job.row, JobState.FAILED, self._now(), Outcome(), error)
+            self._tell_end(job)
 
     async def inline(self, parent: Job, request: Request, work: Work) -> Job:
         """Run a job of its own inside another one, which holds the domain. Raises its error."""
@@ -238,8 +230,6 @@ class Jobs:
                 await self.store.update_job(job.row)
                 self.changed(job, "State", "Started", "Cancellable")
                 await self._work(job, work)
-        except Busy as e:
-            await self._end(job, JobState.FAILED, error=e)
         except asyncio.CancelledError:
             if not job.cancellable:
                 raise
@@ -261,7 +251,7 @@ class Jobs:
                 await self._turns.take(domain.uuid, max_wait, held)
             except TimeoutError as e:
                 raise self._busy(domain.uuid, domain.name, max_wait) from e
-            held.callback(lambda: [call(domain.uuid) for call in self._on_freed])
+            held.callback(self._tell_freed, domain.uuid)
             self._occupants[domain.uuid] = (what, self._now())
             held.callback(self._occupants.pop, domain.uuid)
             yield
@@ -289,9 +279,8 @@ class Jobs:
         except SnapdError as e:
             await self._failed(job, e)
         except Exception as e:
-            log.exception("job %d (%s of %s) failed", job.id, job.row.verb, job.row.domain_name)
-            what = f"internal error ({type(e).__name__}); the journal has it under job {job.id}"
-            await self._failed(job, Internal(what))
+            log.exception("job %d (%s of %s)", job.id, job.row.verb, job.row.domain_name)
+            await self._failed(job, fault(job.row, e))
         else:
             await self._end(job, JobState.DONE, outcome=outcome)
 
@@ -302,7 +291,7 @@ class Jobs:
         log.info("job %d: %s; looking at what came of it", job.id, error.message)
         if isinstance(error, OutcomeUnknown | Unavailable):
             job.row = replace(job.row, state=JobState.UNKNOWN)
-            await self.store.update_job(job.row)
+            await self._closing.note(job.row)
             self.changed(job, "State")
         await self._settle(job, error)
 
@@ -324,11 +313,16 @@ class Jobs:
         error: SnapdError | None = None,
     ) -> None:
         outcome = outcome or Outcome()
-        row = last_row(job.row, state, self._now(), outcome, error)
-        job.row, job.phase = row, ""
+        job.row = row = last_row(job.row, state, self._now(), outcome, error)
+        job.phase = ""
         history = history_of(row, outcome.reason or job.reason)
-        await self.store.update_job(row, history, outcome.record, outcome.forget)
-        self.half_made.note(row)
+        try:
+            await self._closing.write(row, history, outcome.record, outcome.forget)
+        finally:
+            self._tell_end(job)
+
+    def _tell_end(self, job: Job) -> None:
+        self.half_made.note(job.row)
         job.ended.set()
         self.changed(job, "State", "Phase", "ErrorName", "ErrorMessage", "ErrorDetail", "Snapshot")
         self.changed(job, "SnapshotName", "Result", "Finished", "Cancellable")
@@ -387,6 +381,7 @@ class Jobs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._closing.stop()
 
     def _idle(self, job: Job) -> bool:
         """Whether it does nothing now but wait: itself, or what runs inside it."""

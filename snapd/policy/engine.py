@@ -147,7 +147,12 @@ class Engine:
         for policy, _found in made:
             self._running[policy.name, uuid] = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("what became of a slot could not be noted: %s", error)
 
     async def _scheduled(
         self, picture: DomainPicture, several: list[tuple[Policy, Due]], now: int

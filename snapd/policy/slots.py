@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import SnapdError
 from ..model import Policy
 from ..planning.schedule import Due, clamp, due, next_fire, parse, spread
 from ..store import SlotRow, Store
@@ -37,9 +38,17 @@ class Slots:
         self.rows.update({(r.policy, r.domain): r for r in await self._store.slots()})
 
     async def settle(self, slot: SlotRow) -> None:
-        """Write it down, before the run that it is for: a crash never doubles one."""
-        self.rows[slot.policy, slot.domain] = slot
-        await self._store.write_slot(slot)
+        """Write it down, before the run that it is for: a crash never doubles one. Where it can't
+        be written it is still owed."""
+        key = (slot.policy, slot.domain)
+        before = self.rows.get(key)
+        self.rows[key] = slot
+        try:
+            await self._store.write_slot(slot)
+        except SnapdError:
+            self.rows.pop(key)
+            self.rows.update({key: before} if before else {})
+            raise
 
     def next_run(self, policy: Policy, uuids: Iterable[str], now: int) -> int:
         """When the policy's next slot is on any of the domains; 0 = never."""

@@ -4,8 +4,9 @@
 """
 
 from .aside import asides, set_aside
+from .opening import StoreBroken, StoreInUse
 from .rows import REMOVED_OUTSIDE, HistoryRow, HoldRow, JobRow, RunRow, SlotRow
-from .store import Store, StoreBroken, StoreInUse
+from .store import Store
 
 __all__ = [
     "REMOVED_OUTSIDE",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import SnapdError
 from ..model import JobState, Record, SnapshotKey
-from . import schema
+from . import opening
+from .opening import StoreBroken
 from .rows import HistoryRow, HoldRow, JobRow, RunRow, SlotRow, read_record, record_columns
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 HISTORY_SECONDS = 400 * 86400
 RUN_SECONDS = 400 * 86400
 REQUEST_SECONDS = 86400
@@ -34,20 +35,12 @@ _MENDED = (
 _FORGET = "DELETE FROM snapshots WHERE domain=? AND name=? AND created=?"
 
 
-class StoreInUse(SnapdError):
-    """Another daemon holds the lock of this state folder."""
-
-
-class StoreBroken(SnapdError):
-    """The file cannot be used: damaged, or written by a newer version."""
-
-
 class Store:
     """Ownership, pins, jobs with intents, runs, slots, holds, history.
 
     Records are mirrored in memory (`record`, `records_of`), which is sound since the folder is
     locked: nobody else writes. Every write is committed (WAL, synchronous=FULL) before its
-    coroutine returns.
+    coroutine returns. Any may raise NoSpace or Internal, and then nothing of it is there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,39 +64,18 @@ class Store:
         return store
 
     def _open(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise StoreInUse(f"another virtsnapd uses {self.folder}; stop it first") from e
+        self._lock = opening.lock(self.folder)
         path = self.folder / "store.sqlite"
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         try:
-            self._connect(path)
+            self._db = opening.connect(path)
+            for row in self._db.execute("SELECT * FROM snapshots"):
+                self._mirror(read_record(row))
+            for row in self._db.execute("SELECT * FROM jobs WHERE finished = 0"):
+                JobRow.read(row)  # or it would be found out in the middle of the start
         except sqlite3.DatabaseError as e:
             raise StoreBroken(f"the store {path.name} is damaged: {e}") from e
         except (ValueError, TypeError) as e:
             raise StoreBroken(f"the store {path.name} holds what makes no sense: {e}") from e
-
-    def _connect(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        if self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise StoreBroken(f"the store {path.name} fails SQLite's check")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > schema.VERSION:
-            raise StoreBroken(
-                f"the store has schema {version}, this virtsnapd knows {schema.VERSION}: "
-                "it was written by a newer one"
-            )
-        schema.bring_up(self._db, version)
-        for row in self._db.execute("SELECT * FROM snapshots"):
-            self._mirror(read_record(row))
-        for row in self._db.execute("SELECT * FROM jobs WHERE finished = 0"):
-            JobRow.read(row)  # or it would be found out in the middle of the start
 
     async def close(self) -> None:
         """Close the file and let the lock go. Waits for writes under way."""
@@ -119,17 +91,22 @@ class Store:
             self._lock = -1
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except sqlite3.Error as e:
+            log.error("the store: %s", e)
+            raise opening.failure(e) from e
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk may have ended it
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     # --- records of snapshots
 

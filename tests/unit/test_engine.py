@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from snapd.errors import LimitExceeded
+from snapd.errors import LimitExceeded, NoSpace
 from snapd.inventory import DomainPicture, Inventory
 from snapd.model import DomainInfo, JobState, Keep, Policy, State, Verb
 from snapd.operations import HalfMade, Job, Operations
@@ -157,6 +157,46 @@ def test_run_refused_before_it_is_a_job_is_a_failed_run(tmp_path: Path) -> None:
         assert slot.last_slot == NOW
 
     play(tmp_path, body)
+
+
+def test_slot_that_cannot_be_written_is_owed_until_it_can(tmp_path: Path) -> None:
+    """The disk of the store is full for a while: the engine lives on, and no slot is lost."""
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        owing(engine, "hourly")
+        write, refused = store.write_slot, 0
+
+        async def full(slot: SlotRow) -> None:
+            nonlocal refused
+            if refused < 2:
+                refused += 1
+                stubs.wake()
+                raise NoSpace("the disk is full")
+            await write(slot)
+
+        store.write_slot = full  # type: ignore[method-assign]
+        await running(engine, lambda: bool(stubs.made))
+        assert (refused, stubs.made[0].at) == (2, NOW)
+
+    play(tmp_path, body)
+
+
+def test_run_that_cannot_be_noted_does_not_end_the_engine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        owing(engine, "hourly")
+
+        async def full(*_: Any) -> RunRow:
+            raise NoSpace("the disk is full")
+
+        store.add_run = full  # type: ignore[method-assign, assignment]
+        await running(engine, lambda: "could not be noted: the disk is full" in caplog.text)
+
+    play(tmp_path, body)
+    assert "never retrieved" not in caplog.text
 
 
 def test_prune_refused_does_not_lose_the_run(

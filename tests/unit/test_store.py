@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from snapd.errors import Internal, NoSpace
 from snapd.model import (
     Consistency,
     JobState,
@@ -406,7 +407,7 @@ def test_change_records_counts_at_once_and_is_undone_where_it_cannot_be_written(
         await write
         other = replace(RECORD, key=SnapshotKey(VM, "other", 1))
         bad = HistoryRow(1, "pin", VM, "web-1", reason=cast(str, object()))
-        with pytest.raises(sqlite3.Error):
+        with pytest.raises(Internal):
             await store.change_records([other], [KEY], [bad])
         assert store.records_of(VM) == [pinned]
 
@@ -415,3 +416,40 @@ def test_change_records_counts_at_once_and_is_undone_where_it_cannot_be_written(
         assert await store.history({}, 0, 0, 0, 10) == ([], 0)
 
     play(tmp_path, body, later)
+
+
+def test_write_to_a_full_disk_is_no_space_and_works_once_there_is_room(tmp_path: Path) -> None:
+    async def body(store: Store) -> None:
+        number = await store.add_job(JOB)
+        row = replace(JOB, id=number, intent={"xml": "x" * 100_000})
+        (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+        store._db.execute(f"PRAGMA max_page_count={pages}")
+        for _ in range(2):
+            with pytest.raises(NoSpace, match="state folder is full"):
+                await store.update_job(row, record=RECORD)
+        assert (await store.open_jobs())[0].intent == JOB.intent
+        assert store.record(KEY) is None
+        store._db.execute("PRAGMA max_page_count=100000")
+        await store.update_job(row, record=RECORD)
+        assert store.record(KEY) == RECORD
+
+    play(tmp_path, body)
+
+
+def test_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
+    """Or no write would ever work again."""
+
+    async def body(store: Store) -> None:
+        store._db.execute("PRAGMA foreign_keys=ON")
+        store._db.execute("CREATE TABLE up (id INTEGER PRIMARY KEY)")
+        store._db.execute("CREATE TABLE down (up REFERENCES up DEFERRABLE INITIALLY DEFERRED)")
+
+        def work() -> None:
+            with store._transaction() as db:
+                db.execute("INSERT INTO down VALUES (1)")
+
+        with pytest.raises(Internal):
+            await store._run(work)
+        await store.write_record(RECORD)
+
+    play(tmp_path, body)
