@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..errors import Internal, SnapdError
+from ..errors import Cancelled, Internal, SnapdError
 from ..model import JobState, Record, SnapshotKey
 from ..store import HistoryRow, JobRow, Store
 from .job import Outcome, detail_of
@@ -40,6 +40,28 @@ def fault(row: JobRow, error: Exception) -> Internal:
     """The error of a job that failed by a fault of ours, which the journal has."""
     what = f"internal error ({type(error).__name__}); the journal has it under job {row.id}"
     return Internal(what)
+
+
+async def broken_off(store: Store, row: JobRow, why: str) -> Cancelled:
+    """The error of a job without an intent that is ended before its own end: what it has done, by
+    the jobs inside it and by a hold, is there all the same. why: the words before that."""
+    try:
+        parts = await store.parts_of(row.id)
+        holds = [h for h in await store.holds() if h.reason.startswith(signed(row.id, ""))]
+    except SnapdError as e:
+        return Cancelled(f"{why}; what it did before that is not known: {e.message}")
+    done = sum(p.state is JobState.DONE for p in parts)
+    left = sum(p.intent is not None for p in parts)
+    said = [f"history has what {done} of its parts did"] if done else []
+    said += [f"{left} more had begun, and history has what came of it"] if left else []
+    said += ["the policies stay held on the VM"] if holds else []
+    ways = ("unhold",) if holds else ()
+    return Cancelled(f"{why}; {'; '.join(said) or 'nothing was changed'}", ways=ways)
+
+
+def signed(job: int, reason: str) -> str:
+    """A hold's reason, with the job that it is by."""
+    return f"job {job}: {reason}"
 
 
 class Closing:

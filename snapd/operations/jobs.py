@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..model import DomainInfo, JobState
 from ..store import JobRow, Store
-from .ending import Closing, fault, last_row
+from .ending import Closing, broken_off, fault, last_row
 from .halfmade import HalfMade
 from .job import WAITING, Interrupted, Job, Outcome, Request, Work, history_of, running_alike
 from .settling import settle
@@ -231,10 +231,12 @@ class Jobs:
                 self.changed(job, "State", "Started", "Cancellable")
                 await self._work(job, work)
         except asyncio.CancelledError:
-            if not job.cancellable:
+            if job.row.intent is not None or job.row.state.finished:
                 raise
-            what = STOPPING if self.stopping else "cancelled: it had not begun"
-            await self._end(job, JobState.CANCELLED, error=Cancelled(what))
+            error = Cancelled("cancelled: it had not begun")
+            if self.stopping:
+                error = await broken_off(self.store, job.row, STOPPING)
+            await self._end(job, JobState.CANCELLED, error=error)
 
     async def _turn(self, job: Job, max_wait: float, held: contextlib.AsyncExitStack) -> None:
         try:
@@ -272,9 +274,7 @@ class Jobs:
         except Interrupted as e:
             if job.row.intent is not None:
                 raise asyncio.CancelledError from e
-            done = sum(j.row.parent == job.id and j.row.finished > 0 for j in self.all.values())
-            so = f"history has what {done} of its parts did" if done else "nothing was changed"
-            stopped = Cancelled(f"the daemon is stopping; {so}")
+            stopped = await broken_off(self.store, job.row, STOPPING)
             await self._end(job, JobState.CANCELLED, error=stopped)
         except SnapdError as e:
             await self._failed(job, e)
@@ -355,7 +355,7 @@ class Jobs:
         for row in await self.store.open_jobs():
             job = self._remember(Job(row, self))
             if row.intent is None:
-                error = Cancelled("the daemon ended before anything was changed")
+                error = await broken_off(self.store, row, "the daemon ended before this job")
                 await self._end(job, JobState.CANCELLED, error=error)
             else:
                 self._queued.setdefault(row.domain, []).append(job)

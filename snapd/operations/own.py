@@ -10,6 +10,7 @@ from ..errors import NoSuchSnapshot, SnapdError
 from ..model import DomainInfo, Origin, Record, SnapshotInfo, SnapshotKey
 from . import delete
 from .context import Context
+from .ending import signed
 from .job import Job, Outcome
 
 REASON = "all of ours are deleted"
@@ -79,7 +80,7 @@ async def delete_own(
         return Outcome(result={"Deleted": [s.name for s in plan.going], "Stays": stays})
     job.enter("pausing-policies", acting=True)
     if pause:
-        why = f"job {job.id}: {REASON}, so that the VM can be removed"
+        why = signed(job.id, f"{REASON}, so that the VM can be removed")
         await pause(picture.info, why, job.row.owner)
     deleted: list[str] = []
     for info in plan.going:

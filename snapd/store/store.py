@@ -222,6 +222,10 @@ class Store:
     async def finished_jobs(self, since: int, limit: int) -> list[JobRow]:
         return await self._jobs("finished >= ? AND finished > 0", (since,), limit)
 
+    async def parts_of(self, job: int) -> list[JobRow]:
+        """The jobs that ran inside that one, or for it."""
+        return await self._jobs("parent = ?", (job,))
+
     async def half_made(self) -> list[JobRow]:
         """Jobs that left something half made which no later job has mended: a create's or delete's
         is by one on that snapshot, a revert's by another revert of the domain only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ from snapd.errors import (
     TimedOut,
     Unavailable,
 )
-from snapd.model import JobState, Origin, Record, SnapshotKey
-from snapd.operations import Job, Jobs, Outcome
+from snapd.model import JobState, Origin, Record, SnapshotKey, Verb
+from snapd.operations import Job, Jobs, Outcome, Request
 from snapd.operations import settling as module
 from snapd.operations.job import Undone
-from snapd.store import Store
+from snapd.store import HoldRow, Store
 from tests.unit.jobs_on_store import VM, at_once, ended, play, wanted
 
 # ---- what went wrong
@@ -287,5 +288,46 @@ def test_stop_between_parts_says_that_some_are_done(tmp_path: Path) -> None:
         await jobs.stop(5)
         assert job.row.state is JobState.CANCELLED
         assert "history has what 1 of its parts did" in job.row.error_message
+
+    play(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("parts", "held", "said"),
+    [
+        ([], False, "nothing was changed"),
+        ([JobState.FAILED], False, "nothing was changed"),
+        ([JobState.DONE, JobState.DONE, JobState.FAILED], False, "what 2 of its parts did"),
+        ([JobState.RUNNING], False, "1 more had begun"),
+        ([], True, "policies stay held"),
+    ],
+)
+def test_load_job_without_intent_tells_what_it_had_done_all_the_same(
+    tmp_path: Path, parts: list[JobState], held: bool, said: str
+) -> None:
+    """A daemon that was killed in a prune or in DeleteOwnSnapshots: what ran inside is done."""
+
+    async def body(jobs: Jobs, store: Store) -> None:
+        outer = Request(Verb.DELETE_OWN, VM, "vm 1").row(JobState.RUNNING, 5)
+        number = await store.add_job(outer)
+        for n, state in enumerate(parts):
+            row = wanted(f"s{n}", parent=number).row(state, 5)
+            intent = {"name": f"s{n}"} if state is JobState.RUNNING else None
+            await store.add_job(replace(row, finished=0 if intent else 6, intent=intent))
+        if held:
+            why = f"job {number}: all of ours are deleted, so that the VM can be removed"
+            await store.change_holds([HoldRow("", VM, why, 5)])
+        await store.change_holds([HoldRow("p", VM, f"job {number}7: another", 5)])
+
+        async def judge(job: Job) -> Outcome:
+            return Outcome()
+
+        jobs.judge = judge
+        await jobs.load()
+        job = jobs.all[number]
+        assert job.row.state is JobState.CANCELLED
+        assert said in job.row.error_message
+        assert ("nothing was changed" in job.row.error_message) is (said == "nothing was changed")
+        assert ("unhold" in job.error().ways) is held
 
     play(tmp_path, body)
