@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,8 +43,13 @@ REVERT = {
     "state": "running",
     "current": "",
     "wanted": "running",
+    "disks": {},
+    "memory": False,
+    "agent": False,
     "safety": "safety-20261124T013000Z",
+    "delete_after": False,
     "claimed": True,
+    "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
 }
 
 
