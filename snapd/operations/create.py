@@ -206,8 +206,8 @@ async def judge(ctx: Context, job: Job) -> Outcome:
 
 def _ours(intent: dict[str, Any]) -> bool:
     """Whether a snapshot of that name which libvirt lists can be the one that we made."""
-    if intent["way"] == Way.MONITOR:
-        return bool(intent.get("registering"))
+    if intent["way"] == Way.MONITOR:  # an earlier version's intent doesn't say
+        return bool(intent.get("registering", "then" not in intent))
     return not intent.get("refused")
 
 
@@ -268,13 +268,19 @@ async def _clear_up(
     name, info = intent["name"], facts.info
     if targets:
         await _remove_half(ctx, facts, intent, targets)
-    if intent["memory"] and intent["state"] == State.RUNNING and info.state is State.PAUSED:
-        raise Partial(
-            f"VM {info.name}: snapshot {name!r} was not made, since its making broke off, and "
-            "the VM was left paused",
-            item=name,
-            ways=("resume",),
-        )
+    was = intent["state"] if intent["memory"] else ""
+    if was == State.RUNNING and info.state is State.PAUSED:
+        left, way = "was left paused", "resume"
+    elif was and not info.state.active:
+        left, way = "is off now", "start"
+    else:
+        return
+    raise Partial(
+        f"VM {info.name}: snapshot {name!r} was not made, since its making broke off, and "
+        f"the VM {left}",
+        item=name,
+        ways=(way,),
+    )
 
 
 async def _remove_half(

@@ -33,6 +33,14 @@ from .preflight import Blocker, RevertTerms, revert_blockers, writable
 from .waiting import idle_facts
 from .wishes import RevertWish, Wish, final_state
 
+_OLDER: dict[str, Any] = {
+    "boot": "",
+    "disks": {},
+    "memory": False,
+    "agent": False,
+    "delete_after": False,
+}
+"""What the intent of an earlier version, which this one may have to settle, did not say."""
 _BEFORE_ANYTHING = (Busy, Changed, NeedsForce, NoSuchSnapshot, PermissionDenied)
 """What libvirt answers before it touches the VM: no lock, no right, its code 77."""
 
@@ -182,7 +190,7 @@ async def _reach(ctx: Context, job: Job, uuid: str, wanted: State) -> None:
 async def judge(ctx: Context, job: Job) -> Outcome:
     """What came of the intent. Raises Undone where QEMU was never ended; Partial where the disks
     have to be taken for torn: the VM is then left as it is, and never started by us."""
-    intent, uuid = job.row.intent or {}, job.row.domain
+    intent, uuid = _OLDER | (job.row.intent or {}), job.row.domain
     job.enter("verifying")
     facts = await ctx.hypervisor.facts(uuid)
     if facts.holder:
@@ -221,8 +229,8 @@ async def judge(ctx: Context, job: Job) -> Outcome:
 async def _unclaimed(ctx: Context, job: Job, facts: DomainFacts, info: DomainInfo) -> None:
     """libvirt never said that it was done. Raises Undone where QEMU was never ended, Partial where
     the facts don't show that it came to its end all the same."""
-    intent = job.row.intent or {}
-    rebooted = intent["boot"] != ctx.boot  # libvirt counts its instances anew
+    intent = _OLDER | (job.row.intent or {})
+    rebooted = intent["boot"] not in ("", ctx.boot)  # libvirt counts its instances anew
     moved = rebooted or info.instance != intent["instance"]
     marked = info.current == intent["name"] != intent["current"]  # set when all is done
     if not moved and (intent.get("refused") or State(intent["state"]).active):
@@ -235,7 +243,8 @@ async def _unclaimed(ctx: Context, job: Job, facts: DomainFacts, info: DomainInf
 
 async def _verify_disks(ctx: Context, info: DomainInfo, intent: dict[str, Any]) -> None:
     """The disks are those of the snapshot's configuration, and each still holds it."""
-    here, then = {d.target: d.source for d in writable(info.disks)}, intent["disks"]
+    here = {d.target: d.source for d in writable(info.disks)}
+    then = intent["disks"] or here
     other = sorted(t for t in here.keys() | then.keys() if here.get(t) != then.get(t))
     if other:
         raise Inconsistent(

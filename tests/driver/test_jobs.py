@@ -85,7 +85,7 @@ def test_same_name_with_other_options_is_another_job_and_already_exists(running:
 def test_same_request_after_the_first_is_done_is_a_new_job(running: House) -> None:
     client = running.client
     client.create("web-1", "one")
-    assert client.refused("CreateSnapshot", "web-1", "one") == ("AlreadyExists", "")
+    assert client.refused("CreateSnapshot", "web-1", "one") == ("AlreadyExists", "name-taken")
 
 
 def test_request_id_finds_its_job_again(running: House) -> None:
