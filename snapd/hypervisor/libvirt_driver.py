@@ -13,7 +13,7 @@ from typing import TypeVar
 import libvirt
 import libvirt_qemu  # noqa: F401  (found at start or not at all, not at the first snapshot)
 
-from ..errors import Busy, TimedOut, Unsupported
+from ..errors import Busy, LibvirtError, TimedOut, Unsupported
 from ..model import Disk, DomainInfo, SnapshotInfo
 from . import events, host, monitor, reading, xml
 from .beside import Beside
@@ -242,14 +242,21 @@ class LibvirtHypervisor:
             done.set()
 
         left = max(0.1, deadline - self._loop.time())
-        return await self._connections.look(what, call, left, answered)
+        try:
+            return await self._connections.look(what, call, left, answered)
+        except monitor.MonitorRefused as e:
+            raise LibvirtError(f"{what}: {e}") from e
 
     # --- acting
 
     async def _act(self, uuid: str, what: str, call: Callable[[libvirt.virDomain], T]) -> T:
-        return await self._connections.act(
-            f"cannot {what} VM {self._name(uuid)}", lambda conn: call(conn.lookupByUUIDString(uuid))
-        )
+        what = f"cannot {what} VM {self._name(uuid)}"
+        try:
+            return await self._connections.act(
+                what, lambda conn: call(conn.lookupByUUIDString(uuid))
+            )
+        except monitor.MonitorRefused as e:
+            raise LibvirtError(f"{what}: {e}") from e
 
     async def create(self, uuid: str, name: str, description: str) -> None:
         text = xml.new_snapshot(name, description)
@@ -261,12 +268,12 @@ class LibvirtHypervisor:
 
         def call(dom: libvirt.virDomain) -> int:
             _held, nodes = monitor.with_nvram(dom, disks)
-            return monitor.take(dom, nodes, name).milliseconds
+            try:
+                return monitor.take(dom, nodes, name).milliseconds
+            except monitor.MonitorRefused as e:
+                raise Unsupported(f"{e}; nothing was made") from e
 
-        try:
-            return await self._act(uuid, f"make snapshot {name} of", call)
-        except monitor.MonitorRefused as e:
-            raise Unsupported(f"{e.message}; nothing was made") from e
+        return await self._act(uuid, f"make snapshot {name} of", call)
 
     async def register(
         self,

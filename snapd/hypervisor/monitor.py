@@ -16,7 +16,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from ..errors import Inconsistent, SnapdError, Unsupported
+from ..errors import Inconsistent, Unsupported
 from ..model import NVRAM, Disk
 
 COMMANDS = frozenset(
@@ -31,8 +31,9 @@ COMMANDS = frozenset(
 _FLASH = re.compile(r"/machine/[\w-]+\.flash\d+")
 
 
-class MonitorRefused(SnapdError):
-    """QEMU answered with an error: the whole command was rolled back (LIBVIRT.md 10)."""
+class MonitorRefused(Exception):
+    """QEMU answered with an error: the whole command was rolled back (LIBVIRT.md 10). It stays in
+    this room: the text is one line for whoever is told."""
 
 
 @dataclass(frozen=True, slots=True)
