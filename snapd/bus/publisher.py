@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -104,6 +104,7 @@ class Publisher:
                 self._gone(uuid, shown)
             return
         now = self._snapshots_now(picture)
+        self._came_back(now.values())
         if shown is None:
             self._shown[uuid] = _Shown(picture.info, now)
             self._went_unseen(picture)
@@ -156,7 +157,7 @@ class Publisher:
         self._signals.removed(SnapshotObject(self._rooms, picture, gone))
         job = self._job_of(gone, Verb.DELETE)
         self._tell("SnapshotDeleted", gone, job)
-        if self._rooms.store.record(gone.key) is not None:
+        if not job and self._rooms.store.record(gone.key) is not None:
             self._keep(self._removed_outside(gone.key, gone.domain_name, since))
 
     def _went_unseen(self, picture: DomainPicture) -> None:
@@ -179,8 +180,14 @@ class Publisher:
             reason=REMOVED_OUTSIDE,
             result="done",
         )
-        await self._rooms.store.add_history(row)
-        await self._rooms.store.forget_record(key)
+        await self._rooms.store.mark_gone(key, row)
+
+    def _came_back(self, here: Iterable[Snapshot]) -> None:
+        """A snapshot that was gone is what it was, by its name and time; and so it is pinned."""
+        for snapshot in here:
+            if self._rooms.store.gone(snapshot.key):
+                log.info("VM %s has %s again", snapshot.domain_name, snapshot.info.name)
+                self._keep(self._rooms.store.mark_back(snapshot.key))
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

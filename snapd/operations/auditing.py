@@ -111,13 +111,15 @@ def _unread(ctx: Context, uuids: Collection[str]) -> list[Seen]:
     ]
 
 
-async def _removed(ctx: Context, seen: Iterable[Seen]) -> list[HistoryRow]:
+async def _removed(ctx: Context, seen: Collection[Seen]) -> list[HistoryRow]:
     """Our snapshots that others removed: those noted, and those that nobody has noted yet."""
     now = int(ctx.clock())
     equal = {"reason": REMOVED_OUTSIDE}
     noted, _total = await ctx.store.history(equal, now - REMOVED_SECONDS, 0, 0, MOST)
     rows = [row for _number, row in noted]
     known = {(r.domain, r.snapshot, r.created) for r in rows}
+    there = {(s.uuid, i.name, i.created) for s in seen if s.facts for i in s.facts.snapshots}
+    rows = [r for r in rows if (r.domain, r.snapshot, r.created) not in there]  # or it came back
     for one in seen:
         if one.facts is None:
             continue

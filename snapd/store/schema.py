@@ -6,7 +6,7 @@ intents, runs, last slots, history, holds. Times are seconds UTC.
 
 import sqlite3
 
-VERSION = 2
+VERSION = 3
 
 _TABLES = """
 CREATE TABLE snapshots (
@@ -66,8 +66,11 @@ CREATE TABLE holds (
 ) WITHOUT ROWID;
 """
 
+# When others removed the snapshot, 0 = it is there as far as we know.
+_GONE = "ALTER TABLE snapshots ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;"
+
 # Version -> what makes it of the one before; of what was released nothing is ever edited.
-_STEPS = {1: _TABLES, 2: _HOLDS}
+_STEPS = {1: _TABLES, 2: _HOLDS, 3: _GONE}
 
 
 def bring_up(db: sqlite3.Connection, version: int) -> None:

@@ -17,22 +17,15 @@ from ..model import JobState, Record, SnapshotKey
 from . import opening
 from .opening import StoreBroken
 from .rows import HistoryRow, HoldRow, JobRow, RunRow, SlotRow, read_record, record_columns
+from .statements import FORGET, HALF_MADE, MARK, MENDED, put
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 HISTORY_SECONDS = 400 * 86400
 RUN_SECONDS = 400 * 86400
 REQUEST_SECONDS = 86400
-_HALF_MADE = (
-    "json_extract(detail, '$.reason') IS 'half-made' AND "
-    "(error_name LIKE '%.Partial' OR error_name LIKE '%.Inconsistent')"
-)
-_MENDED = (
-    "EXISTS (SELECT 1 FROM jobs later WHERE later.domain = jobs.domain AND later.id > jobs.id "
-    "AND later.state = 'done' AND CASE jobs.verb WHEN 'revert' THEN later.verb = 'revert' "
-    "ELSE later.snapshot = jobs.snapshot END)"
-)
-_FORGET = "DELETE FROM snapshots WHERE domain=? AND name=? AND created=?"
+GONE_SECONDS = 30 * 86400
+"""How long the record of a snapshot that others removed is kept; where it is pinned, for ever."""
 
 
 class Store:
@@ -47,6 +40,7 @@ class Store:
         self.folder = folder
         self._pool = ThreadPoolExecutor(1, "store")
         self._records: dict[str, dict[tuple[str, int], Record]] = {}
+        self._gone: set[SnapshotKey] = set()
         self._lock = -1
         self._db: sqlite3.Connection
 
@@ -69,7 +63,8 @@ class Store:
         try:
             self._db = opening.connect(path)
             for row in self._db.execute("SELECT * FROM snapshots"):
-                self._mirror(read_record(row))
+                self._mirror(record := read_record(row))
+                self._gone.update([record.key] if row["gone"] else [])
             for row in self._db.execute("SELECT * FROM jobs WHERE finished = 0"):
                 JobRow.read(row)  # or it would be found out in the middle of the start
         except sqlite3.DatabaseError as e:
@@ -113,23 +108,31 @@ class Store:
     def _mirror(self, record: Record) -> None:
         of_domain = self._records.setdefault(record.key.domain, {})
         of_domain[record.key.name, record.key.created] = record
+        self._gone.discard(record.key)
 
     def _unmirror(self, key: SnapshotKey) -> None:
+        self._gone.discard(key)
         self._records.get(key.domain, {}).pop((key.name, key.created), None)
 
     def record(self, key: SnapshotKey) -> Record | None:
-        """Our record of a snapshot: None = foreign."""
+        """Our record of a snapshot that is there: None = foreign."""
         return self._records.get(key.domain, {}).get((key.name, key.created))
 
     def records_of(self, domain: str) -> list[Record]:
-        return list(self._records.get(domain, {}).values())
+        """Those of its snapshots that are there, as far as we know."""
+        records = self._records.get(domain, {}).values()
+        return [r for r in records if r.key not in self._gone]
+
+    def gone(self, key: SnapshotKey) -> bool:
+        """Whether the snapshot has a record, but others have removed it."""
+        return key in self._gone
 
     async def write_record(self, record: Record) -> None:
         """Add or replace a record."""
 
         def work() -> None:
             with self._transaction() as db:
-                _put(db, "snapshots", record_columns(record), replace=True)
+                put(db, "snapshots", record_columns(record), replace=True)
 
         await self._run(work)
         self._mirror(record)
@@ -156,11 +159,11 @@ class Store:
         def work() -> None:
             with self._transaction() as db:
                 for record in added:
-                    _put(db, "snapshots", record_columns(record), replace=True)
+                    put(db, "snapshots", record_columns(record), replace=True)
                 for key in gone:
-                    db.execute(_FORGET, (key.domain, key.name, key.created))
+                    db.execute(FORGET, (key.domain, key.name, key.created))
                 for row in rows:
-                    _put(db, "history", row.columns())
+                    put(db, "history", row.columns())
 
         try:
             await self._run(work)
@@ -172,11 +175,23 @@ class Store:
                     self._unmirror(key)
             raise
 
-    async def forget_record(self, key: SnapshotKey) -> None:
-        """Remove the record of a snapshot that is gone (history keeps its acts)."""
+    async def mark_gone(self, key: SnapshotKey, act: HistoryRow) -> None:
+        """Note that others removed a snapshot; its record counts for nothing, but is kept: what was
+        only not listed for a while (a damaged file of libvirt's) is what it was, and pinned."""
 
-        await self._run(lambda: self._db.execute(_FORGET, (key.domain, key.name, key.created)))
-        self._unmirror(key)
+        def work() -> None:
+            with self._transaction() as db:
+                db.execute(MARK, (act.time, key.domain, key.name, key.created))
+                put(db, "history", act.columns())
+
+        self._gone.add(key)
+        await self._run(work)
+
+    async def mark_back(self, key: SnapshotKey) -> None:
+        """Note that a snapshot which was gone is there again."""
+        self._gone.discard(key)
+        where = (key.domain, key.name, key.created)
+        await self._run(lambda: self._db.execute(MARK, (0, *where)))
 
     # --- jobs
 
@@ -186,7 +201,7 @@ class Store:
         def work() -> int:
             columns = row.columns()
             del columns["id"]
-            return _put(self._db, "jobs", columns)
+            return put(self._db, "jobs", columns)
 
         return await self._run(work)
 
@@ -201,13 +216,13 @@ class Store:
 
         def work() -> None:
             with self._transaction() as db:
-                _put(db, "jobs", row.columns(), replace=True)
+                put(db, "jobs", row.columns(), replace=True)
                 if history:
-                    _put(db, "history", history.columns())
+                    put(db, "history", history.columns())
                 if record:
-                    _put(db, "snapshots", record_columns(record), replace=True)
+                    put(db, "snapshots", record_columns(record), replace=True)
                 if forget:
-                    db.execute(_FORGET, (forget.domain, forget.name, forget.created))
+                    db.execute(FORGET, (forget.domain, forget.name, forget.created))
 
         await self._run(work)
         if record:
@@ -229,7 +244,7 @@ class Store:
     async def half_made(self) -> list[JobRow]:
         """Jobs that left something half made which no later job has mended: a create's or delete's
         is by one on that snapshot, a revert's by another revert of the domain only."""
-        return await self._jobs(f"{_HALF_MADE} AND NOT {_MENDED}")
+        return await self._jobs(f"{HALF_MADE} AND NOT {MENDED}")
 
     async def job_of_request(self, owner: int, request: str, now: int) -> JobRow | None:
         """The job of a caller's own id, remembered for a day."""
@@ -264,9 +279,9 @@ class Store:
                     where = (row.policy, row.domain)
                     db.execute("DELETE FROM holds WHERE policy=? AND domain=?", where)
                 for row in hold:
-                    _put(db, "holds", row.columns(), replace=True)
+                    put(db, "holds", row.columns(), replace=True)
                 for act in history:
-                    _put(db, "history", act.columns())
+                    put(db, "history", act.columns())
 
         await self._run(work)
 
@@ -277,7 +292,7 @@ class Store:
         return [SlotRow.read(row) for row in rows]
 
     async def write_slot(self, slot: SlotRow) -> None:
-        await self._run(lambda: _put(self._db, "slots", slot.columns(), replace=True))
+        await self._run(lambda: put(self._db, "slots", slot.columns(), replace=True))
 
     async def add_run(self, run: RunRow, slot: SlotRow | None = None) -> RunRow:
         """Insert a run (its id is given), with the slot that it settles."""
@@ -285,15 +300,15 @@ class Store:
 
         def work() -> int:
             with self._transaction() as db:
-                number = _put(db, "runs", columns)
+                number = put(db, "runs", columns)
                 if slot:
-                    _put(db, "slots", slot.columns(), replace=True)
+                    put(db, "slots", slot.columns(), replace=True)
                 return number
 
         return RunRow(await self._run(work), *(columns.values()))
 
     async def add_history(self, row: HistoryRow) -> None:
-        await self._run(lambda: _put(self._db, "history", row.columns()))
+        await self._run(lambda: put(self._db, "history", row.columns()))
 
     async def history(
         self, equal: Mapping[str, object], since: int, until: int, after: int, limit: int
@@ -350,28 +365,22 @@ class Store:
 
     async def write_fact(self, key: str, value: object) -> None:
         columns = {"key": key, "value": json.dumps(value)}
-        await self._run(lambda: _put(self._db, "facts", columns, replace=True))
+        await self._run(lambda: put(self._db, "facts", columns, replace=True))
 
     async def trim(self, now: int) -> None:
         """Let go of what is older than it has to be kept."""
 
-        def work() -> None:
+        def work() -> list[sqlite3.Row]:
             with self._transaction() as db:
                 db.execute("DELETE FROM history WHERE time < ?", (now - HISTORY_SECONDS,))
                 db.execute("DELETE FROM runs WHERE finished < ?", (now - RUN_SECONDS,))
                 old = "finished > 0 AND finished < ? AND state != ?"
                 when = (now - 2 * REQUEST_SECONDS, JobState.UNKNOWN.value)
-                db.execute(f"DELETE FROM jobs WHERE {old} AND {_HALF_MADE} AND {_MENDED}", when)
-                db.execute(f"DELETE FROM jobs WHERE {old} AND NOT ({_HALF_MADE})", when)
+                db.execute(f"DELETE FROM jobs WHERE {old} AND {HALF_MADE} AND {MENDED}", when)
+                db.execute(f"DELETE FROM jobs WHERE {old} AND NOT ({HALF_MADE})", when)
+                gone = "gone > 0 AND gone < ? AND pin_reason IS NULL"
+                sql = f"DELETE FROM snapshots WHERE {gone} RETURNING *"
+                return db.execute(sql, (now - GONE_SECONDS,)).fetchall()
 
-        await self._run(work)
-
-
-def _put(
-    db: sqlite3.Connection, table: str, columns: Mapping[str, object], *, replace: bool = False
-) -> int:
-    """Insert one row; the names are ours, the values are bound. Returns its number."""
-    verb = "REPLACE" if replace else "INSERT"
-    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-    cursor = db.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))
-    return cursor.lastrowid or 0
+        for row in await self._run(work):
+            self._unmirror(read_record(row).key)

@@ -92,13 +92,43 @@ def test_record_is_there_after_a_restart(tmp_path: Path) -> None:
         assert store.record(KEY) == RECORD
         assert store.records_of(VM) == [RECORD]
         assert store.record(SnapshotKey(VM, KEY.name, KEY.created + 1)) is None
-        await store.forget_record(KEY)
+        await store.change_records(forget=[KEY])
         assert store.record(KEY) is None
 
     async def gone(store: Store) -> None:
         assert store.records_of(VM) == []
 
     play(tmp_path, write, read, gone)
+
+
+@pytest.mark.parametrize(
+    ("pin", "days", "kept"), [(None, 29, True), (None, 31, False), ("", 31, True)]
+)
+def test_record_of_a_snapshot_that_others_removed_counts_for_nothing_until_it_is_back(
+    tmp_path: Path, pin: str | None, days: int, kept: bool
+) -> None:
+    now = 1795600000
+    record = replace(RECORD, pin_reason=pin)
+    act = HistoryRow(now, "delete", VM, "web-1", KEY.name, KEY.created)
+
+    async def write(store: Store) -> None:
+        await store.write_record(record)
+        await store.mark_gone(KEY, act)
+
+    async def read(store: Store) -> None:
+        assert (store.records_of(VM), store.gone(KEY)) == ([], True)
+        assert (await store.history({}, 0, 0, 0, 9))[1] == 1
+        await store.trim(now + days * DAY)
+        assert store.record(KEY) == (record if kept else None)
+        if kept:
+            await store.mark_back(KEY)
+            assert store.records_of(VM) == [record]
+
+    async def later(store: Store) -> None:
+        assert store.records_of(VM) == ([record] if kept else [])
+        assert not store.gone(KEY)
+
+    play(tmp_path, write, read, later)
 
 
 def test_job_is_there_after_a_restart_as_an_open_intent(tmp_path: Path) -> None:
@@ -374,7 +404,7 @@ def test_open_store_of_version_1_keeps_everything_and_takes_holds(tmp_path: Path
 
     play(tmp_path, read, later)
     with sqlite3.connect(tmp_path / "store.sqlite") as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
     db.close()
 
 
