@@ -27,9 +27,7 @@ from typing import Any
 from snapd.__main__ import main
 from snapd.hypervisor import monitor
 from snapd.hypervisor.connection import Connections
-from snapd.operations import Job, Jobs
-from snapd.operations.job import Request
-from snapd.store import Store
+from snapd.store import JobRow, Store
 
 DURING_SECONDS = 0.1
 
@@ -82,7 +80,12 @@ class Fault:
             pid = int(Path(pidfile).read_text()) if pidfile else os.getpid()
             os.kill(pid, signal.SIGSTOP if seconds else signal.SIGKILL)
             if seconds:
-                threading.Timer(seconds, os.kill, (pid, signal.SIGCONT)).start()
+                threading.Timer(seconds, _go_on, (pid,)).start()
+
+
+def _go_on(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def _caller(*through: str) -> str:
@@ -145,24 +148,24 @@ def _count_writes(fault: Fault) -> None:
 
 def _watch_jobs(fault: Fault) -> None:
     """From the moment that a job of the verb is added until it has ended, whatever it nests."""
-    add, end = Jobs._add, Jobs._end
+    add, update = Store.add_job, Store.update_job
 
-    async def adding(self: Jobs, request: Request, state: Any) -> Job:
-        armed = fault.arm(request.verb.value)
+    async def adding(self: Store, row: JobRow) -> int:
+        armed = fault.arm(row.verb.value)
         if armed:
-            fault.step("asked", "add")
-        job = await add(self, request, state)
+            fault.step("asked", "add_job")
+        number = await add(self, row)
         if armed:
-            fault.job = job.id
-        return job
+            fault.job = number
+        return number
 
-    async def ending(self: Jobs, job: Job, *args: Any, **more: Any) -> None:
-        await end(self, job, *args, **more)
-        if job.id == fault.job:
+    async def updating(self: Store, row: JobRow, *args: Any, **more: Any) -> None:
+        await update(self, row, *args, **more)
+        if row.id == fault.job and row.state.finished:
             fault.disarm()
 
-    Jobs._add = adding  # type: ignore[method-assign]
-    Jobs._end = ending  # type: ignore[method-assign]
+    Store.add_job = adding  # type: ignore[method-assign]
+    Store.update_job = updating  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

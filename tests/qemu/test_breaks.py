@@ -130,6 +130,7 @@ def test_libvirtd_killed_while_it_saves_ram_makes_nothing_and_what_it_left_is_sa
     state = guest.state()
     assert (row["State"], listed(guest)) == ("failed", [])
     assert ("left paused" in row["ErrorMessage"]) == (state == "paused")
+    assert ("the VM is off now" in row["ErrorMessage"]) == (state == "shut off")
     assert tags(guest) == [[], []]
     if state != "shut off":
         guest.virsh("resume", check=False)
