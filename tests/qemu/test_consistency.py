@@ -59,8 +59,10 @@ def test_30_snapshots_under_load_have_the_second_disk_never_ahead_and_at_most_on
         names = [f"s{n}" for n in range(COUNT)]
         for name in names:
             client.create("vm", name, memory="no", quiesce="no")
-        for path in (first, second):  # one after the other, as nobody should: the reading tells
-            tag_file(guest, path, "control")
+        tag_file(guest, first, "control")  # one after the other, as nobody should: this is seen
+        then = guest.cmd("sh", "cat /run/number")
+        client.until("it wrote on", lambda: guest.cmd("sh", "cat /run/number") > then)
+        tag_file(guest, second, "control")
         guest.virsh("destroy")
         know(client, guest)
         assert set(listed(guest)) == set(names)

@@ -15,6 +15,7 @@ from tests.bus import private_bus
 from tests.client import Client, Daemon
 from tests.qemu.broken import Case, Fault, Stage
 
+LONG = pytest.mark.long
 CASES = {
     "create": Case("create", options={"memory": "no"}),
     "create-ram": Case("create", options={"memory": "yes"}),
@@ -23,6 +24,10 @@ CASES = {
     "create-off": Case("create", off=True),
     "delete-off": Case("delete", off=True),
 }
+KILLED = [
+    pytest.param(case, id=name, marks=() if name in ("create", "revert", "delete") else LONG)
+    for name, case in CASES.items()
+]
 FAULTS = {
     "qemu-killed": Fault("qemu"),
     "qemu-stopped": Fault("qemu", 3),
@@ -68,7 +73,7 @@ def break_everywhere(stage: Stage, case: Case, fault: Fault) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("case", KILLED)
 def test_daemon_killed_at_every_step_loses_and_leaves_nothing(stage: Stage, case: Case) -> None:
     assert break_everywhere(stage, case, Fault("daemon"))
 
