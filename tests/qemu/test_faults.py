@@ -19,7 +19,8 @@ LONG = pytest.mark.long
 CASES = {
     "create": Case("create", options={"memory": "no"}),
     "create-ram": Case("create", options={"memory": "yes"}),
-    "revert": Case("revert"),
+    "revert": Case("revert", options={"safety_snapshot": False}),
+    "revert-safety": Case("revert"),
     "delete": Case("delete"),
     "create-off": Case("create", off=True),
     "delete-off": Case("delete", off=True),
