@@ -221,7 +221,7 @@ class Publisher:
         """The newest job of ours that did this to the snapshot; 0 = somebody else did."""
         for job in reversed(self._rooms.jobs.all.values()):
             row = job.row
-            same = (row.domain, row.snapshot) == (snapshot.domain, snapshot.info.name)
+            same = SnapshotKey(row.domain, row.snapshot, row.created) == snapshot.key
             if same and row.verb is verb and row.state is JobState.DONE:
                 return job.id
         return 0

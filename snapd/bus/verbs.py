@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InvalidArgument, TimedOut
 from ..model import DomainInfo, Origin, SnapshotInfo, SnapshotKey
+from ..names import stem_of
 from ..operations import Asker, DeleteWish, RevertWish, Wish, identity
 from ..wire import paths
 from .rooms import Rooms
@@ -54,9 +55,10 @@ async def create(rooms: Rooms, call: Call, domain: str, name: str, options: dict
 
 def create_wish(name: str, options: dict[str, Any]) -> Wish:
     """A create's arguments as a wish. Raises InvalidArgument."""
+    origin = Origin.TRIAL if options["trial"] else Origin.MANUAL
     return Wish(
         name=name,
-        stem="trial" if options["trial"] else "manual",
+        stem=stem_of(origin),
         description=checked_description(options["description"]),
         kind=options["kind"],
         disks=tuple(options["disks"]),
@@ -64,7 +66,7 @@ def create_wish(name: str, options: dict[str, Any]) -> Wish:
         quiesce=options["quiesce"],
         max_pause=options["max_pause"],
         then=options["then"],
-        origin=Origin.TRIAL if options["trial"] else Origin.MANUAL,
+        origin=origin,
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 from ..errors import Cancelled, Internal, SnapdError
 from ..model import JobState, Record, SnapshotKey
@@ -64,6 +65,15 @@ def signed(job: int, reason: str) -> str:
     return f"job {job}: {reason}"
 
 
+class Last(NamedTuple):
+    """What is written when a job ends: Store.update_job's arguments."""
+
+    row: JobRow
+    history: HistoryRow | None
+    record: Record | None
+    forget: SnapshotKey | None
+
+
 class Closing:
     """Writes jobs' last rows. A store that cannot be written (a full disk) keeps no job from its
     end: its row is written once that can be done, and an intent that is open until then is settled
@@ -80,46 +90,34 @@ class Closing:
         except SnapdError as e:
             log.error("job %d: where it stands could not be written down: %s", row.id, e.message)
 
-    async def write(
-        self,
-        row: JobRow,
-        history: HistoryRow | None,
-        record: Record | None,
-        forget: SnapshotKey | None,
-    ) -> None:
+    async def write(self, last: Last) -> None:
         """Write the row and what its act leaves behind; later, where it can't be done now."""
         try:
-            await self._store.update_job(row, history, record, forget)
+            await self._store.update_job(*last)
         except SnapdError as e:
+            number = last.row.id
             log.error(
-                "the end of job %d could not be written down, which is retried: %s",
-                row.id,
-                e.message,
+                "the end of job %d is not written down, which is retried: %s", number, e.message
             )
-            task = asyncio.create_task(self._again(row, history, record, forget))
+            task = asyncio.create_task(self._again(last))
             self._late.add(task)
             task.add_done_callback(self._late.discard)
 
-    async def _again(
-        self,
-        row: JobRow,
-        history: HistoryRow | None,
-        record: Record | None,
-        forget: SnapshotKey | None,
-    ) -> None:
+    async def _again(self, last: Last) -> None:
         delay = RETRY[0]
         while True:
             await asyncio.sleep(delay)
             delay = min(2 * delay, RETRY[1])
+            record = last.record
             if record and (since := self._store.record(record.key)):  # as foreign, but pinned
-                record = replace(record, pin_reason=since.pin_reason)
+                last = last._replace(record=replace(record, pin_reason=since.pin_reason))
             try:
-                await self._store.update_job(row, history, record, forget)
+                await self._store.update_job(*last)
             except SnapdError as e:
-                log.error("the end of job %d is not written down yet: %s", row.id, e.message)
+                log.error("the end of job %d is not written down yet: %s", last.row.id, e.message)
             else:
-                log.info("the end of job %d is written down now", row.id)
-                self._told(row.domain)
+                log.info("the end of job %d is written down now", last.row.id)
+                self._told(last.row.domain)
                 return
 
     async def stop(self) -> None:

@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..model import DomainInfo, JobState
 from ..store import JobRow, Store
-from .ending import Closing, broken_off, fault, last_row
+from .ending import Closing, Last, broken_off, fault, last_row
 from .halfmade import HalfMade
 from .job import WAITING, Interrupted, Job, Outcome, Request, Work, history_of, running_alike
 from .settling import settle
@@ -317,7 +317,7 @@ class Jobs:
         job.phase = ""
         history = history_of(row, outcome.reason or job.reason)
         try:
-            await self._closing.write(row, history, outcome.record, outcome.forget)
+            await self._closing.write(Last(row, history, outcome.record, outcome.forget))
         finally:
             self._tell_end(job)
 

@@ -95,7 +95,7 @@ async def preview_revert(ctx: Context, wish: RevertWish) -> Preview:
         made = planned(ctx, facts, safety_wish(facts, key.name))
         found += [b for b in made.blockers if b not in found]
         (need, have), pause, said = _space(facts, made), made.pause_ms, made.warnings
-    record = ours(ctx.store.record(key))
+    record = _ours(ctx.store.record(key))
     return Preview(
         blockers=tuple(found),
         kind=listed.kind.value,
@@ -144,7 +144,7 @@ async def preview_delete(ctx: Context, wish: DeleteWish) -> Preview:
     return Preview(
         blockers=tuple(found),
         kind=listed.kind.value,
-        consistency=_got(ours(ctx.store.record(key)), listed),
+        consistency=_got(_ours(ctx.store.record(key)), listed),
         disks=listed.disks,
         left_out=listed.left_out,
         final_state=facts.info.state.value,
@@ -152,7 +152,7 @@ async def preview_delete(ctx: Context, wish: DeleteWish) -> Preview:
         loses_since=listed.created,
         pause_ms=-1 if facts.info.state.active else 0,
         foreign=any(
-            not ours(ctx.store.record(SnapshotKey(key.domain, s.name, s.created))) for s in doomed
+            not _ours(ctx.store.record(SnapshotKey(key.domain, s.name, s.created))) for s in doomed
         ),
     )
 
@@ -162,7 +162,7 @@ def _got(record: Record | None, listed: SnapshotInfo) -> str:
     return (record.consistency if record else told_consistency(listed)).value
 
 
-def ours(record: Record | None) -> Record | None:
+def _ours(record: Record | None) -> Record | None:
     """The record, where it is of one of ours: one of a foreign snapshot only holds its pin."""
     return record if record and record.owned else None
 

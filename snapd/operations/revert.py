@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import names
 from ..errors import (
     Busy,
     Changed,
@@ -151,7 +152,7 @@ async def _look(ctx: Context, job: Job, wish: RevertWish) -> tuple[DomainFacts, 
 def safety_wish(facts: DomainFacts, target: str) -> Wish:
     """The snapshot that keeps the present; over a managed save that is about to be discarded."""
     return Wish(
-        stem="safety",
+        stem=names.stem_of(Origin.SAFETY),
         origin=Origin.SAFETY,
         reason=f"before the revert to {target}",
         over_saved_state=facts.info.managed_save,

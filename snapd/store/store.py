@@ -127,16 +127,6 @@ class Store:
         """Whether the snapshot has a record, but others have removed it."""
         return key in self._gone
 
-    async def write_record(self, record: Record) -> None:
-        """Add or replace a record."""
-
-        def work() -> None:
-            with self._transaction() as db:
-                put(db, "snapshots", record_columns(record), replace=True)
-
-        await self._run(work)
-        self._mirror(record)
-
     async def change_records(
         self,
         records: Iterable[Record] = (),

@@ -247,6 +247,30 @@ def test_signals_tell_of_ours_and_of_others(client: Client, guest: Guest) -> Non
     client.until("a revert by virsh is told", lambda: "theirs" in told("SnapshotReverted"))
 
 
+def test_name_used_again_and_deleted_by_virsh_is_told_as_removed_outside(
+    client: Client, guest: Guest
+) -> None:
+    """An earlier one of that name was deleted by a job of ours; this one was not."""
+    client.listen()
+    client.create("vm", "again", memory="no", quiesce="no")
+    first = client.snapshots("vm")["again"]["Created"]
+    client.delete("vm", "again")
+    client.until("another second", lambda: time.time() >= first + 1.1)
+    client.create("vm", "again", memory="no", quiesce="no")
+    guest.virsh("snapshot-delete", "again")
+    guest.virsh("suspend")  # the delete itself sends no event
+    guest.virsh("resume")
+
+    def ends() -> list[str]:
+        details = [detail for _uuid, _path, detail in client.signals("SnapshotDeleted")]
+        return [detail["Job"] for detail in details if detail["Name"] == "again"]
+
+    client.until("both ends are told", lambda: len(ends()) == 2)
+    assert [job == "/" for job in ends()] == [False, True]
+    rows = client.rows("ListHistory", "vm", snapshot="again")
+    assert "removed outside" in rows[0]["Reason"]
+
+
 def test_snapshot_that_virsh_is_still_making_is_shown_as_such_and_told_when_it_is_made(
     client: Client, guest: Guest
 ) -> None:
