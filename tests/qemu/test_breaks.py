@@ -138,7 +138,6 @@ def test_libvirtd_killed_while_it_saves_ram_makes_nothing_and_what_it_left_is_sa
         guest.cmd("sh", "rm /run/fill")
 
 
-@pytest.mark.long
 def test_libvirtd_that_hangs_is_given_up_and_found_again(
     bed: PrivateLibvirt, client: Client, guest: Guest
 ) -> None:

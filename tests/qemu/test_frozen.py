@@ -83,7 +83,6 @@ def test_freeze_that_comes_late_is_thawed_by_us(
     assert made["Consistency"] == "quiesced"
 
 
-@pytest.mark.long
 def test_freeze_that_comes_late_while_the_daemon_is_dead_is_thawed_when_it_starts(
     daemon: Daemon, bus: PrivateBus, guest: Guest
 ) -> None:

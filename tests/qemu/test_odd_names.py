@@ -121,7 +121,6 @@ def test_create_takes_good_names_and_proposes_ones_that_work_for_bad_ones(
         assert (one.tags(), client.snapshots(one.uuid)) == ({}, {})
 
 
-@pytest.mark.long
 def test_names_that_others_gave_are_listed_reverted_and_deleted_as_they_are(
     client: Client, bed: PrivateLibvirt, bus: PrivateBus
 ) -> None:

@@ -121,7 +121,6 @@ def test_revert_with_a_hung_agent_and_a_trial_that_cannot_go_counts_all_the_same
     assert took < 30
 
 
-@pytest.mark.long
 def test_revert_ends_in_the_state_that_was_asked_for(client: Client, guest: Guest) -> None:
     note(guest, "then")
     client.create("vm", "ram", memory="yes")

@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
 from tests.bed.guest import Guest
 from tests.bus import PrivateBus
 from tests.client import Client, Daemon, Row
@@ -45,7 +43,6 @@ def test_policy_makes_and_prunes_and_leaves_what_virsh_made(
         )
 
 
-@pytest.mark.long
 def test_slot_missed_while_the_daemon_was_dead_is_made_up_once(
     daemon: Daemon, bus: PrivateBus, guest: Guest
 ) -> None:
