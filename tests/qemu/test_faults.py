@@ -16,6 +16,7 @@ from tests.client import Client, Daemon
 from tests.qemu.broken import Case, Fault, Stage
 
 LONG = pytest.mark.long
+STOPPED = {"safety_snapshot": False, "after": "stopped"}
 CASES = {
     "create": Case("create", options={"memory": "no"}),
     "create-ram": Case("create", options={"memory": "yes"}),
@@ -24,6 +25,7 @@ CASES = {
     "delete": Case("delete"),
     "create-off": Case("create", off=True),
     "delete-off": Case("delete", off=True),
+    "revert-off": Case("revert", off=True, options=STOPPED),
 }
 KILLED = [
     pytest.param(case, id=name, marks=() if name in ("create", "revert", "delete") else LONG)

@@ -127,8 +127,11 @@ class Verdict:
         safety = next((s for s in made if s.startswith("safety-")), "")
         if self.state == "done":
             assert bool(safety) == self.case.options.get("safety_snapshot", True)
-            assert self.after.state == "running" or self.killed
-            if self.after.state == "running":
+            meant = "shut off" if self.case.off else "running"
+            assert self.after.state == meant or self.killed
+            if self.case.off:
+                assert self.after.now == stage.kept
+            elif self.after.state == "running":
                 assert {self.after.ram, *self.after.now} == {THEN}
         elif not self.half:
             self._goes_on()
