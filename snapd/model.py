@@ -233,6 +233,18 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """Room that has to stay free on a file system: a part of its size, or bytes; 0 = none."""
+
+    percent: int = 0
+    size: int = 0
+
+    def of(self, total: int) -> int:
+        """Bytes, on a file system of that many."""
+        return max(total * self.percent // 100, self.size)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A policy in force. Durations are seconds; None = not set. DESIGN.md's table gives each key.
 
@@ -251,6 +263,8 @@ class Policy:
     catch_up: bool = True
     max_lateness: int | None = None
     randomized_delay: int = 0
+    on: tuple[str, ...] = ()
+    min_gap: int = 3600
     kind: str = "auto"
     memory: bool = False
     max_pause: int = 60
@@ -258,6 +272,7 @@ class Policy:
     only_if: str = "always"
     max_age: int | None = None
     max_count: int | None = None
+    min_free: Floor = Floor(percent=5)
     definition: Mapping[str, object] = field(default_factory=dict)
 
 

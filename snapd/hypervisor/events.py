@@ -26,6 +26,16 @@ _FROM_SNAPSHOT = {
     (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT),
 }
 
+_TRIGGERS = {
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_BOOTED): "start",
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN): "shutdown",
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED): "shutdown",
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED): "crash",
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED): "crash",
+    (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED): "crash",
+    (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED): "crash",
+}
+
 
 def register(conn: libvirt.virConnect, tell: Callable[[DomainEvent], None]) -> None:
     """Have lifecycle events told; and as OTHER (look again, at once) IO errors and that a job or
@@ -37,7 +47,9 @@ def register(conn: libvirt.virConnect, tell: Callable[[DomainEvent], None]) -> N
         kind = _EVENTS.get(event, EventKind.OTHER)
         if (event, detail) == _RENAMED:
             kind = EventKind.RENAMED
-        tell(DomainEvent(dom.UUIDString(), kind, (event, detail) in _FROM_SNAPSHOT))
+        found = (event, detail)
+        trigger = _TRIGGERS.get(found, "")
+        tell(DomainEvent(dom.UUIDString(), kind, found in _FROM_SNAPSHOT, trigger))
 
     def other(_conn: object, dom: libvirt.virDomain, *_about: object) -> None:
         tell(DomainEvent(dom.UUIDString(), EventKind.OTHER))

@@ -31,11 +31,16 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DomainEvent:
-    """A lifecycle event: a hint to look again, never a fact to act on by itself."""
+    """A lifecycle event: a hint to look again, never a fact to act on by itself.
+
+    trigger: the word of a policy's `on` that it is an instance of: start, shutdown, crash; "" = of
+    none (a migration, a managed save, a revert).
+    """
 
     uuid: str
     kind: EventKind
     from_snapshot: bool = False
+    trigger: str = ""
 
 
 @dataclass(frozen=True, slots=True)

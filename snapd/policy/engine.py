@@ -19,9 +19,10 @@ from ..operations import DAEMON, Asker, Job, Operations, Outcome, Request, Wish
 from ..planning.schedule import Due
 from ..settings import matches
 from ..store import Store
+from .clock import ClockGuard
 from .holds import Holds, told
 from .policies import Policies
-from .prune import ClockGuard, Pruner, torn, victims
+from .prune import Pruner, torn, victims
 from .runs import Runs
 from .slots import Slots
 

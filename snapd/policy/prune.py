@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from ..errors import Changed, NoSuchSnapshot, Protected, SnapdError
@@ -25,11 +25,9 @@ from ..planning.retention import (
     plan_safety,
 )
 from ..settings import Settings, rules_of
+from .clock import ClockGuard
 
 log = logging.getLogger(__name__)
-DAY = 86400
-JUMP_SECONDS = 3600.0
-DISTRUST_SECONDS = 3600.0
 
 
 def plan(
@@ -87,42 +85,6 @@ def plan_id(decisions: Sequence[Decision]) -> str:
     """The same as long as the same snapshots would go; "" = none would."""
     going = sorted((d.candidate.id, d.candidate.created) for d in decisions if not d.keep)
     return hashlib.sha256(repr(going).encode()).hexdigest()[:16] if going else ""
-
-
-@dataclass
-class ClockGuard:
-    """Whether the clock can be trusted to prune by: after a jump nothing is pruned for an hour.
-
-    last: the newest time that an earlier run saw. Wall time is compared with the time since boot,
-    which also runs while the host sleeps.
-    """
-
-    last: int = 0
-    wall: Callable[[], float] = time.time
-    boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
-    _seen: tuple[float, float] = field(init=False)
-    _jumped: tuple[float, float] | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self._seen = (self.wall(), self.boot())
-
-    def watch(self) -> None:
-        """Compare the two clocks with what they were at the last call."""
-        wall, boot = self.wall(), self.boot()
-        jump = (wall - self._seen[0]) - (boot - self._seen[1])
-        self._seen = (wall, boot)
-        if abs(jump) > JUMP_SECONDS:
-            log.warning("the clock jumped by %+.0f s: nothing is pruned for an hour", jump)
-            self._jumped = (boot, jump)
-
-    def distrust(self) -> str:
-        """Why nothing is to be pruned now; "" = the clock is fine."""
-        self.watch()
-        if self._jumped and self.boot() - self._jumped[0] < DISTRUST_SECONDS:
-            return f"the clock jumped by {self._jumped[1]:+.0f} s within the last hour"
-        if self.wall() < self.last - DAY:
-            return "the clock is more than a day before a time that it had already"
-        return ""
 
 
 class Pruner:

@@ -11,7 +11,7 @@ from ..inventory import DomainPicture
 from ..model import JobState, Policy
 from ..operations import Job
 from ..store import RunRow, SlotRow, Store
-from .prune import ClockGuard
+from .clock import ClockGuard
 from .slots import Slots
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,6 @@ class Runs:
             job.row.snapshot if job else "",
             job.id if job else 0,
         )
-        run = await self._store.add_run(run, row)
+        (run,) = await self._store.write_runs([run], [row] if row else [])
         for call in self._listeners:
             call(run)

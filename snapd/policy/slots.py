@@ -31,7 +31,7 @@ class Slots:
     def __init__(self, store: Store, host: str) -> None:
         self.rows: dict[tuple[str, str], SlotRow] = {}
         self._store, self._host = store, host
-        self._next: dict[tuple[str, int], int] = {}
+        self._next: dict[tuple[str, str, int], int] = {}
 
     async def load(self) -> None:
         """Take up what an earlier daemon settled."""
@@ -59,7 +59,7 @@ class Slots:
 
     def next_fire(self, policy: Policy, last_slot: int) -> int:
         """The slot after that one."""
-        key = (policy.revision, last_slot)
+        key = (policy.schedule, policy.timezone, last_slot)
         if key not in self._next:
             if len(self._next) > CACHED:
                 self._next.clear()

@@ -10,17 +10,18 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from ..errors import InvalidArgument
-from ..model import Keep, Policy, Warned
+from ..model import Floor, Keep, Policy, Warned
 from ..planning import schedule
 from ..planning.retention import Rules
 from .values import (
     MAX_BYTES,
-    UNBUILT,
     Fault,
     Table,
     duration,
+    floor,
     join_faults,
     kind_of,
+    some_of,
     text,
     whole,
     word,
@@ -87,7 +88,7 @@ def check_definition(
     check_policy_name(name)
     faults: list[Fault] = []
     policy, cron = _read(name, definition, source, system_zone, faults)
-    if faults or cron is None:
+    if faults:
         return Checked(None, tuple(faults))
     plain = {key: _plain(value) for key, value in definition.items()}
     canonical = json.dumps(plain, sort_keys=True)
@@ -115,7 +116,6 @@ def _read(
     top = Table(definition, faults)
     keep, limits = top.table("keep"), top.table("limits")
     cron = top.take("schedule", lambda value: schedule.parse(_schedule_text(value)), None)
-    _refuse_unbuilt(top, limits)
     _require(top, keep)
     policy = Policy(
         name=name,
@@ -130,25 +130,22 @@ def _read(
         randomized_delay=top.take("randomized_delay", duration(low=0), 0),
         kind=top.take("kind", word("auto", "internal", unbuilt=("external",)), "auto"),
         memory=top.take("memory", word("yes", "no"), "no") == "yes",
+        on=top.take("on", some_of("start", "shutdown", "crash"), ()),
+        min_gap=top.take("min_gap", duration(low=0), 3600),
         max_pause=top.take("max_pause", duration(), 60),
         quiesce=top.take("quiesce", word("no", "try", "require"), "try"),
-        only_if=top.take("only_if", word("always", unbuilt=("running", "changed")), "always"),
+        only_if=top.take("only_if", word("always", "running", "changed"), "always"),
         keep=Keep(
             **{kind: keep.take(kind, whole(1, MAX_KEEP), 0) for kind in _COUNTS},
             within=keep.take("within", duration(), 0),
         ),
         max_age=limits.take("max_age", duration(), None),
         max_count=limits.take("max_count", whole(1, MAX_KEEP), None),
+        min_free=limits.take("min_free", floor, Floor(percent=5)),
     )
     for table in (top, keep, limits):
         table.finish()
     return policy, cron
-
-
-def _refuse_unbuilt(top: Table, limits: Table) -> None:
-    top.refuse("on")
-    top.refuse("min_gap")
-    limits.refuse("min_free")
 
 
 def _require(top: Table, keep: Table) -> None:
@@ -156,7 +153,7 @@ def _require(top: Table, keep: Table) -> None:
     if "domains" not in top:
         top.fault("domains", 'is required; ["*"] is every VM')
     if "schedule" not in top and "on" not in top:
-        top.fault("schedule", f"schedule or on is required (on: {UNBUILT})")
+        top.fault("schedule", 'schedule or on is required; "30 2 * * *" is 02:30 every day')
     if not any(kind in keep for kind in (*_COUNTS, "within")):
         top.fault("keep", f"needs at least one of {', '.join(_COUNTS)}, within")
 
@@ -201,12 +198,12 @@ def rules_of(policy: Policy) -> Rules:
     return Rules(policy.keep, load_zone(policy.timezone), policy.max_age, policy.max_count)
 
 
-def _warnings(policy: Policy, cron: schedule.Cron) -> Iterator[Warned]:
+def _warnings(policy: Policy, cron: schedule.Cron | None) -> Iterator[Warned]:
     """What is allowed and most likely not what was meant."""
     if not policy.domains:
         yield Warned("matches-none", "domains", "domains is empty: the policy covers no VM")
-    gap = schedule.shortest_gap(cron)
-    if gap <= 60:
+    gap = schedule.shortest_gap(cron) if cron else policy.min_gap
+    if cron and gap <= 60:
         yield Warned(
             "every-minute", "schedule", "the schedule fires every minute: snapshots pile up fast"
         )

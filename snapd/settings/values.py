@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import InvalidArgument
+from ..model import Floor
 
 T = TypeVar("T")
 
@@ -25,6 +26,8 @@ UNBUILT = "not supported by this version"
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"([0-9]{1,9})([A-Za-z]*)")
 _LONGEST = 100 * 365 * 86400
+_SIZES = {"MiB": 20, "GiB": 30, "TiB": 40}
+_MOST_PERCENT = 90
 _MISSING = object()
 
 
@@ -74,12 +77,6 @@ class Table:
         empty: Mapping[str, object] = {}
         raw = self.take(key, _mapping, empty)
         return Table(raw, self._faults, f"{self._prefix}{key}.")
-
-    def refuse(self, key: str, why: str = UNBUILT) -> None:
-        """A fault if the key is there: we know it and do not do it yet."""
-        self._known.add(key)
-        if key in self._raw:
-            self.fault(key, why)
 
     def fault(self, key: str, message: str) -> None:
         """Note that something is wrong with a key of this table."""
@@ -182,6 +179,39 @@ def duration(low: int = 1) -> Callable[[object], int]:
         if not low <= seconds <= _LONGEST:
             raise InvalidArgument(f'must be from "{low}s" to "36500d", not {given!r}')
         return seconds
+
+    return convert
+
+
+def floor(value: object) -> Floor:
+    """Room that has to stay free: "5%" of a file system, or a size as "20GiB"; "0%" = none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise InvalidArgument(f'needs a unit in quotes, as "{value}%" or "{value}GiB"')
+    given = text(value)
+    if percent := re.fullmatch(r"([0-9]{1,2})%", given):
+        if int(percent[1]) > _MOST_PERCENT:
+            raise InvalidArgument(f'must be at most "{_MOST_PERCENT}%", not {given!r}')
+        return Floor(percent=int(percent[1]))
+    size = re.fullmatch(r"([1-9][0-9]{0,5})(MiB|GiB|TiB)", given)
+    if not size:
+        raise InvalidArgument(
+            f'must be a part as "5%" or a size (MiB, GiB, TiB) as "20GiB", not {given[:64]!r}'
+        )
+    return Floor(size=int(size[1]) << _SIZES[size[2]])
+
+
+def some_of(*allowed: str) -> Callable[[object], tuple[str, ...]]:
+    """A converter for a list of some of these words, each once, at least one."""
+
+    def convert(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise InvalidArgument(f'must be a list as ["{allowed[0]}"], not {kind_of(value)}')
+        chosen = tuple(word(*allowed)(item) for item in value)
+        if not chosen:
+            raise InvalidArgument(f"must name at least one of {', '.join(allowed)}")
+        if len({*chosen}) < len(chosen):
+            raise InvalidArgument("names the same one twice")
+        return chosen
 
     return convert
 

@@ -5,7 +5,7 @@
 
 from .aside import asides, set_aside
 from .opening import StoreBroken, StoreInUse
-from .rows import REMOVED_OUTSIDE, HistoryRow, HoldRow, JobRow, RunRow, SlotRow
+from .rows import REMOVED_OUTSIDE, HistoryRow, HoldRow, JobRow, RestRow, RunRow, SlotRow
 from .store import Store
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "HistoryRow",
     "HoldRow",
     "JobRow",
+    "RestRow",
     "RunRow",
     "SlotRow",
     "Store",

@@ -24,7 +24,13 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class SlotRow(_Row):
-    """What a policy last did for a domain. `last_slot` is the newest scheduled instant settled."""
+    """What a policy last did for a domain.
+
+    last_slot: the newest scheduled instant settled. domain_name: what the domain was called when
+    the policy last covered it. last_ok: when nothing was owed: at the first look, after a success,
+    or where there was nothing to do. short_since: the first slot since the last success that was
+    refused for want of room, 0 = none.
+    """
 
     policy: str
     domain: str
@@ -33,11 +39,15 @@ class SlotRow(_Row):
     last_success: int = 0
     error_name: str = ""
     error_message: str = ""
+    domain_name: str = ""
+    last_ok: int = 0
+    short_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow(_Row):
-    """One slot of one policy on one domain. outcome: made, caught-up, skipped, failed."""
+    """One slot of one policy on one domain. outcome: made, caught-up, skipped, failed; of one that
+    is under way it is "" and finished is 0."""
 
     id: int
     policy: str
@@ -84,6 +94,17 @@ class HoldRow(_Row):
 
     def covers(self, policy: str, domain: str) -> bool:
         return self.policy in ("", policy) and self.domain in ("", domain)
+
+
+@dataclass(frozen=True, slots=True)
+class RestRow(_Row):
+    """How a domain that is off was left: its newest snapshot, and what its images looked like then.
+    stamp: opaque, equal as long as nobody has written to any of them."""
+
+    domain: str
+    name: str
+    created: int
+    stamp: str
 
 
 @dataclass(frozen=True, slots=True)

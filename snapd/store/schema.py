@@ -1,12 +1,12 @@
 """The tables of the store, and nothing about what they mean to anybody.
 
 Everything that libvirt cannot remember: what we own, what was really got, pins, jobs with their
-intents, runs, last slots, history, holds. Times are seconds UTC.
+intents, runs, last slots, history, holds, how VMs that are off were left. Times are seconds UTC.
 """
 
 import sqlite3
 
-VERSION = 3
+VERSION = 4
 
 _TABLES = """
 CREATE TABLE snapshots (
@@ -69,8 +69,21 @@ CREATE TABLE holds (
 # When others removed the snapshot, 0 = it is there as far as we know.
 _GONE = "ALTER TABLE snapshots ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;"
 
+# last_ok: when the policy owed the domain nothing; short_since: since when there has been no room.
+# A run that is not finished is one that a daemon has begun and not settled.
+_OWED = """
+ALTER TABLE slots ADD COLUMN domain_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE slots ADD COLUMN last_ok INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE slots ADD COLUMN short_since INTEGER NOT NULL DEFAULT 0;
+UPDATE slots SET last_ok = CASE last_success WHEN 0 THEN last_slot ELSE last_success END;
+CREATE INDEX runs_open ON runs (id) WHERE finished = 0;
+CREATE TABLE rests (
+    domain TEXT PRIMARY KEY, name TEXT NOT NULL, created INTEGER NOT NULL, stamp TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
 # Version -> what makes it of the one before; of what was released nothing is ever edited.
-_STEPS = {1: _TABLES, 2: _HOLDS, 3: _GONE}
+_STEPS = {1: _TABLES, 2: _HOLDS, 3: _GONE, 4: _OWED}
 
 
 def bring_up(db: sqlite3.Connection, version: int) -> None:

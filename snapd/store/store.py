@@ -7,16 +7,16 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..model import JobState, Record, SnapshotKey
 from . import opening
 from .opening import StoreBroken
-from .rows import HistoryRow, HoldRow, JobRow, RunRow, SlotRow, read_record, record_columns
+from .policy_rows import PolicyRows
+from .rows import HistoryRow, JobRow, RunRow, read_record, record_columns
 from .statements import FORGET, HALF_MADE, MARK, MENDED, put
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ GONE_SECONDS = 30 * 86400
 """How long the record of a snapshot that others removed is kept; where it is pinned, for ever."""
 
 
-class Store:
+class Store(PolicyRows):
     """Ownership, pins, jobs with intents, runs, slots, holds, history.
 
     Records are mirrored in memory (`record`, `records_of`), which is sound since the folder is
@@ -84,24 +84,6 @@ class Store:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        except sqlite3.Error as e:
-            log.error("the store: %s", e)
-            raise opening.failure(e) from e
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # a full disk may have ended it
-                self._db.execute("ROLLBACK")
-            raise
 
     # --- records of snapshots
 
@@ -242,6 +224,12 @@ class Store:
         rows = await self._jobs(where, (owner, request, now - REQUEST_SECONDS), 1)
         return rows[0] if rows else None
 
+    async def create_of_run(self, run: RunRow) -> JobRow | None:
+        """The newest job that was to make a run's snapshot, since the run began."""
+        where = "verb = 'create' AND policy = ? AND domain = ? AND queued >= ?"
+        rows = await self._jobs(where, (run.policy, run.domain, run.started), 1)
+        return rows[0] if rows else None
+
     async def _jobs(
         self, where: str, values: Iterable[object] = (), limit: int = -1
     ) -> list[JobRow]:
@@ -249,53 +237,7 @@ class Store:
         rows = await self._run(lambda: self._db.execute(sql, tuple(values)).fetchall())
         return [JobRow.read(row) for row in reversed(rows)]
 
-    # --- holds
-
-    async def holds(self) -> list[HoldRow]:
-        rows = await self._run(lambda: self._db.execute("SELECT * FROM holds").fetchall())
-        return [HoldRow.read(row) for row in rows]
-
-    async def change_holds(
-        self,
-        hold: Iterable[HoldRow] = (),
-        drop: Iterable[HoldRow] = (),
-        history: Iterable[HistoryRow] = (),
-    ) -> None:
-        """Drop holds, then add or replace others, with what history says of it."""
-
-        def work() -> None:
-            with self._transaction() as db:
-                for row in drop:
-                    where = (row.policy, row.domain)
-                    db.execute("DELETE FROM holds WHERE policy=? AND domain=?", where)
-                for row in hold:
-                    put(db, "holds", row.columns(), replace=True)
-                for act in history:
-                    put(db, "history", act.columns())
-
-        await self._run(work)
-
-    # --- slots, runs, history, facts
-
-    async def slots(self) -> list[SlotRow]:
-        rows = await self._run(lambda: self._db.execute("SELECT * FROM slots").fetchall())
-        return [SlotRow.read(row) for row in rows]
-
-    async def write_slot(self, slot: SlotRow) -> None:
-        await self._run(lambda: put(self._db, "slots", slot.columns(), replace=True))
-
-    async def add_run(self, run: RunRow, slot: SlotRow | None = None) -> RunRow:
-        """Insert a run (its id is given), with the slot that it settles."""
-        columns = {k: v for k, v in run.columns().items() if k != "id"}
-
-        def work() -> int:
-            with self._transaction() as db:
-                number = put(db, "runs", columns)
-                if slot:
-                    put(db, "slots", slot.columns(), replace=True)
-                return number
-
-        return RunRow(await self._run(work), *(columns.values()))
+    # --- history, facts
 
     async def add_history(self, row: HistoryRow) -> None:
         await self._run(lambda: put(self._db, "history", row.columns()))
@@ -307,44 +249,6 @@ class Store:
         last page ended with, 0 = the beginning."""
         rows, total = await self._page("history", "time", equal, since, until, after, limit)
         return [(row["id"], HistoryRow.read(row)) for row in rows], total
-
-    async def runs(
-        self, equal: Mapping[str, object], since: int, until: int, after: int, limit: int
-    ) -> tuple[list[RunRow], int]:
-        """Runs, newest first; arguments as history()."""
-        rows, total = await self._page("runs", "finished", equal, since, until, after, limit)
-        return [RunRow.read(row) for row in rows], total
-
-    async def _page(
-        self,
-        table: str,
-        time: str,
-        equal: Mapping[str, object],
-        since: int,
-        until: int,
-        after: int,
-        limit: int,
-    ) -> tuple[list[sqlite3.Row], int]:
-        where = [f"{column} = ?" for column in equal]
-        values = list(equal.values())
-        if since:
-            where.append(f"{time} >= ?")
-            values.append(since)
-        if until:
-            where.append(f"{time} <= ?")
-            values.append(until)
-        found = " AND ".join(where) or "1"
-
-        def work() -> tuple[list[sqlite3.Row], int]:
-            total = self._db.execute(f"SELECT count(*) FROM {table} WHERE {found}", values)
-            rows = self._db.execute(
-                f"SELECT * FROM {table} WHERE {found} AND (? = 0 OR id < ?) "
-                "ORDER BY id DESC LIMIT ?",
-                [*values, after, after, limit],
-            )
-            return rows.fetchall(), total.fetchone()[0]
-
-        return await self._run(work)
 
     async def fact(self, key: str) -> Any:
         """A small value of the daemon's own (the last clock, for example); None = never set."""
@@ -363,7 +267,9 @@ class Store:
         def work() -> list[sqlite3.Row]:
             with self._transaction() as db:
                 db.execute("DELETE FROM history WHERE time < ?", (now - HISTORY_SECONDS,))
-                db.execute("DELETE FROM runs WHERE finished < ?", (now - RUN_SECONDS,))
+                over = now - RUN_SECONDS
+                db.execute("DELETE FROM runs WHERE finished > 0 AND finished < ?", (over,))
+                db.execute("DELETE FROM slots WHERE max(last_slot, last_run) < ?", (over,))
                 old = "finished > 0 AND finished < ? AND state != ?"
                 when = (now - 2 * REQUEST_SECONDS, JobState.UNKNOWN.value)
                 db.execute(f"DELETE FROM jobs WHERE {old} AND {HALF_MADE} AND {MENDED}", when)

@@ -143,7 +143,7 @@ def _count_writes(fault: Fault) -> None:
             fault.step("stored", _caller("running", "_run"))
         return answer
 
-    Store._run = running  # type: ignore[method-assign]
+    Store._run = running  # type: ignore[method-assign, assignment]
 
 
 def _watch_jobs(fault: Fault) -> None:

@@ -192,7 +192,7 @@ def test_run_that_cannot_be_noted_does_not_end_the_engine(
         async def full(*_: Any) -> RunRow:
             raise NoSpace("the disk is full")
 
-        store.add_run = full  # type: ignore[method-assign, assignment]
+        store.write_runs = full  # type: ignore[method-assign, assignment]
         await running(engine, lambda: "could not be noted: the disk is full" in caplog.text)
 
     play(tmp_path, body)

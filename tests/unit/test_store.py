@@ -16,6 +16,7 @@ from snapd.model import (
 )
 from snapd.store import (
     HistoryRow,
+    RestRow,
     RunRow,
     SlotRow,
     Store,
@@ -132,7 +133,7 @@ def test_update_job_is_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_slots_runs_history_and_facts_round_trip(tmp_path: Path) -> None:
-    slot = SlotRow("nightly", VM, 100, 101, 102, "name", "message")
+    slot = SlotRow("nightly", VM, 100, 101, 102, "name", "message", "web-1", 99, 98)
     run = RunRow(0, "nightly", VM, "web-1", 100, 101, 102, "made", "why", "one", 7)
     acts = [
         HistoryRow(10 * n, "create", VM, "web-1", f"s{n}", n, "p", 5, "why", "done", n, n)
@@ -140,8 +141,16 @@ def test_slots_runs_history_and_facts_round_trip(tmp_path: Path) -> None:
     ]
 
     async def write(store: Store) -> None:
-        assert (await store.add_run(run, slot)).id == 1
-        assert (await store.add_run(run)).id == 2
+        begun = replace(run, finished=0, outcome="", reason="", snapshot="", job=0)
+        first, second = await store.write_runs([begun, run])
+        assert (first.id, second.id) == (1, 2)
+        assert await store.open_runs() == [first]
+        assert (await store.runs({}, 0, 0, 0, 10))[0] == [second]
+        assert await store.write_runs([replace(run, id=1)], [slot]) == [replace(run, id=1)]
+        assert await store.open_runs() == []
+        await store.write_rest(RestRow(VM, "one", 5, "old"))
+        await store.write_rest(RestRow(VM, "two", 6, "new"))
+        assert await store.rests() == [RestRow(VM, "two", 6, "new")]
         for act in acts:
             await store.add_history(act)
         await store.write_fact("clock", 1795600000)

@@ -155,7 +155,7 @@ def test_open_store_of_version_1_keeps_everything_and_takes_holds(tmp_path: Path
         assert store.records_of("VM") == [Record(key, Origin.POLICY, ("a", "b"), *what)]
         (job,) = await store.open_jobs()
         assert (job.id, job.snapshot, job.intent) == (7, "two", {"name": "two"})
-        assert await store.slots() == [SlotRow("a", "VM", 17, last_success=18)]
+        assert await store.slots() == [SlotRow("a", "VM", 17, last_success=18, last_ok=18)]
         run = RunRow(3, "a", "VM", "web-1", 17, 18, 19, "made", "why", "one", 6)
         assert await store.runs({}, 0, 0, 0, 10) == ([run], 1)
         act = HistoryRow(
@@ -173,7 +173,7 @@ def test_open_store_of_version_1_keeps_everything_and_takes_holds(tmp_path: Path
 
     play(tmp_path, read, later)
     with sqlite3.connect(tmp_path / "store.sqlite") as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
     db.close()
 
 
