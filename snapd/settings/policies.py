@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -13,6 +13,7 @@ from ..errors import InvalidArgument
 from ..model import Floor, Keep, Policy, Warned
 from ..planning import schedule
 from ..planning.retention import Rules
+from .lint import COUNTS, warnings
 from .values import (
     MAX_BYTES,
     Fault,
@@ -29,17 +30,8 @@ from .values import (
 from .zones import load_zone
 
 MAX_KEEP = 1_000_000
-MANY = 1000
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_PERIODS = {
-    "hourly": 3600,
-    "daily": 86400,
-    "weekly": 7 * 86400,
-    "monthly": 30 * 86400,
-    "yearly": 365 * 86400,
-}
-_COUNTS = ("last", *_PERIODS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ def check_definition(
         return Checked(None, (Fault("", f"is over {MAX_BYTES} bytes long"),))
     revision = hashlib.sha256(canonical.encode()).hexdigest()[:16]
     policy = replace(policy, definition=plain, revision=revision)
-    return Checked(policy, (), tuple(_warnings(policy, cron)))
+    return Checked(policy, (), tuple(warnings(policy, cron)))
 
 
 def _plain(value: object) -> object:
@@ -136,13 +128,15 @@ def _read(
         quiesce=top.take("quiesce", word("no", "try", "require"), "try"),
         only_if=top.take("only_if", word("always", "running", "changed"), "always"),
         keep=Keep(
-            **{kind: keep.take(kind, whole(1, MAX_KEEP), 0) for kind in _COUNTS},
+            **{kind: keep.take(kind, whole(1, MAX_KEEP), 0) for kind in COUNTS},
             within=keep.take("within", duration(), 0),
         ),
         max_age=limits.take("max_age", duration(), None),
         max_count=limits.take("max_count", whole(1, MAX_KEEP), None),
         min_free=limits.take("min_free", floor, Floor(percent=5)),
     )
+    if policy.memory and policy.quiesce == "require":
+        top.fault("quiesce", 'with memory = "yes" nothing is quiesced; leave one of them out')
     for table in (top, keep, limits):
         table.finish()
     return policy, cron
@@ -154,8 +148,8 @@ def _require(top: Table, keep: Table) -> None:
         top.fault("domains", 'is required; ["*"] is every VM')
     if "schedule" not in top and "on" not in top:
         top.fault("schedule", 'schedule or on is required; "30 2 * * *" is 02:30 every day')
-    if not any(kind in keep for kind in (*_COUNTS, "within")):
-        top.fault("keep", f"needs at least one of {', '.join(_COUNTS)}, within")
+    if not any(kind in keep for kind in (*COUNTS, "within")):
+        top.fault("keep", f"needs at least one of {', '.join(COUNTS)}, within")
 
 
 def _schedule_text(value: object) -> str:
@@ -196,53 +190,3 @@ def _any(patterns: tuple[str, ...], name: str, uuid: str) -> bool:
 def rules_of(policy: Policy) -> Rules:
     """The policy's retention as the planner takes it."""
     return Rules(policy.keep, load_zone(policy.timezone), policy.max_age, policy.max_count)
-
-
-def _warnings(policy: Policy, cron: schedule.Cron | None) -> Iterator[Warned]:
-    """What is allowed and most likely not what was meant."""
-    if not policy.domains:
-        yield Warned("matches-none", "domains", "domains is empty: the policy covers no VM")
-    gap = schedule.shortest_gap(cron) if cron else policy.min_gap
-    if cron and gap <= 60:
-        yield Warned(
-            "every-minute", "schedule", "the schedule fires every minute: snapshots pile up fast"
-        )
-    keep = policy.keep
-    for kind in _COUNTS:
-        if getattr(keep, kind) > MANY:
-            yield Warned("many", f"keep.{kind}", f"over {MANY} snapshots make every verb slow")
-    if (keep.weekly or keep.monthly or keep.yearly) and not keep.daily:
-        yield Warned(
-            "no-daily", "keep", "weekly, monthly or yearly without daily leave few recent ones"
-        )
-    for kind, period in _PERIODS.items():
-        # the calendar's months and years are not all as long as their period here
-        if getattr(keep, kind) and gap > period * 1.1:
-            yield Warned(
-                "finer-than-schedule",
-                f"keep.{kind}",
-                f"the schedule fires less often than {kind}: this keeps as many as last would",
-            )
-    yield from _cap_warnings(policy)
-
-
-def _cap_warnings(policy: Policy) -> Iterator[Warned]:
-    keep = policy.keep
-    total = sum(getattr(keep, kind) for kind in _COUNTS)
-    if policy.max_count is not None and total > policy.max_count:
-        yield Warned(
-            "over-max-count",
-            "limits.max_count",
-            f"the keep counts sum up to {total}, max_count allows {policy.max_count}: "
-            "the oldest that the rules keep are deleted",
-        )
-    if policy.max_age is None:
-        return
-    spans = {kind: getattr(keep, kind) * period for kind, period in _PERIODS.items()}
-    for kind, span in {**spans, "within": keep.within}.items():
-        if span > policy.max_age:
-            yield Warned(
-                "over-max-age",
-                f"keep.{kind}",
-                "max_age deletes before this rule has its number",
-            )

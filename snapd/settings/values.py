@@ -188,7 +188,7 @@ def floor(value: object) -> Floor:
     if isinstance(value, int) and not isinstance(value, bool):
         raise InvalidArgument(f'needs a unit in quotes, as "{value}%" or "{value}GiB"')
     given = text(value)
-    if percent := re.fullmatch(r"([0-9]{1,2})%", given):
+    if percent := re.fullmatch(r"([0-9]{1,3})%", given):
         if int(percent[1]) > _MOST_PERCENT:
             raise InvalidArgument(f'must be at most "{_MOST_PERCENT}%", not {given!r}')
         return Floor(percent=int(percent[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -10,11 +11,15 @@ from zoneinfo import ZoneInfo
 from ..errors import InvalidArgument
 
 FALLBACK = "UTC"
+# files beside the zones: what the host is set to, copies, zones that count leap seconds
+_NO_PLACE = re.compile(r"localtime|posixrules|Factory|(?:posix|right)/.*", re.DOTALL)
 
 
 def load_zone(name: str) -> ZoneInfo:
     """The zone of that IANA name; InvalidArgument where this host does not know it."""
     try:
+        if _NO_PLACE.fullmatch(name):
+            raise KeyError(name)
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         # ZoneInfoNotFoundError is a KeyError; a path or a folder's name gives the others

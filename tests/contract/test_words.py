@@ -17,9 +17,19 @@ LISTS = {
     "Phase words": {"enter": 0},
 }
 PLANNER = {"every-minute", "finer-than-schedule", "many", "matches-none", "no-daily"} | {
+    "delay-over-gap",
+    "needless-glob",
+    "never-running",
+    "no-catch-up",
+    "no-schedule",
+    "no-trigger",
     "over-max-age",
     "over-max-count",
+    "ram-each",
     "too-many",
+    "vm-off",
+    "with-memory",
+    "within-gap",
 }
 """Warnings of a policy's definition, which ValidatePolicy says with their key."""
 
