@@ -11,7 +11,7 @@ import tomli_w
 from ..errors import Internal, InvalidArgument
 from ..model import Policy, Warned
 from .policies import check_definition
-from .values import parse_toml, read_file
+from .values import parse_toml, printable, read_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class FileError:
     """A policy file that cannot be used, or (name "") a folder that cannot be read.
 
     The last good version of that policy, or of all of that source, is to stay in force: an
-    unreadable file does not mean that there is no policy.
+    unreadable file does not mean that there is no policy. name: the file's stem, escaped where it
+    cannot be printed.
     """
 
     name: str
@@ -61,7 +62,7 @@ def load_policies(folders: Iterable[tuple[Path, str]], system_zone: str) -> Load
         for path in paths:
             if path.stem in seen:
                 message = f"policy {path.stem!r} ({source}) is out of force: a file comes first"
-                loaded.shadowed.append(FileError(path.stem, source, path, message))
+                loaded.shadowed.append(FileError(printable(path.stem), source, path, message))
                 continue
             seen[path.stem] = path
             _load_one(loaded, path, source, system_zone)
@@ -76,7 +77,7 @@ def _load_one(loaded: Loaded, path: Path, source: str, system_zone: str) -> None
     try:
         policy, warnings = load_policy(path, path.stem, source, system_zone)
     except InvalidArgument as error:
-        loaded.errors.append(FileError(path.stem, source, path, error.message))
+        loaded.errors.append(FileError(printable(path.stem), source, path, error.message))
         return
     loaded.policies[policy.name] = policy
     loaded.warnings[policy.name] = warnings
@@ -89,7 +90,7 @@ def load_policy(
 
     source and system_zone: as in policy_from_definition().
     """
-    label = file.name if isinstance(file, Path) else f"{name}.toml"
+    label = printable(file.name if isinstance(file, Path) else f"{name}.toml")
     try:
         content = read_file(file) if isinstance(file, Path) else file
         checked = check_definition(name, parse_toml(content), source, system_zone)

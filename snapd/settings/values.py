@@ -122,6 +122,11 @@ def text(value: object) -> str:
     return value
 
 
+def printable(given: str) -> str:
+    """Text as it is, or escaped where a line cannot hold it: file names may be anything."""
+    return given if given.isprintable() else repr(given)[1:-1]
+
+
 def yes_or_no(value: object) -> bool:
     """A plain true or false."""
     if not isinstance(value, bool):
@@ -246,6 +251,8 @@ def parse_toml(content: bytes) -> dict[str, object]:
         raise InvalidArgument(f"is not UTF-8 (byte {error.start})") from error
     try:
         return tomllib.loads(decoded.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else "nested too deeply"
+    except RecursionError as error:
+        raise InvalidArgument("is not valid TOML: nested too deeply") from error
+    except ValueError as error:
+        reason = printable(str(error))[:200]
         raise InvalidArgument(f"is not valid TOML: {reason}") from error

@@ -1,4 +1,5 @@
-"""Names come from elsewhere: none ever gets to a shell, or into XML by string building."""
+"""Names come from elsewhere: none ever gets to a shell, is a template itself, or gets into XML by
+string building."""
 
 from __future__ import annotations
 
@@ -60,3 +61,57 @@ def test_no_shell_and_no_xml_by_string_building(path: Path) -> None:
     if str(path.relative_to(SNAPD)) in INTROSPECTION:
         found = [fault for fault in found if "XML" not in fault]
     assert found == []
+
+
+LOGS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+
+
+def templates(text: str) -> Iterator[str]:
+    """Strings that are filled in and are no literals: `{x.__class__}` in a file must stay text."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and _is_text(node.left):
+            yield f"line {node.lineno}: % on text"
+        if not isinstance(node, ast.Call):
+            continue
+        word = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        of = getattr(node.func, "value", None)
+        if word in {"format_map", "safe_substitute", "substitute", "vformat", "eval", "exec"}:
+            yield f"line {node.lineno}: {word}"
+        if word == "format" and not isinstance(of, ast.Constant):
+            yield f"line {node.lineno}: a template that is no literal"
+        if word in LOGS and isinstance(of, ast.Name) and of.id in ("log", "logging"):
+            first = node.args[1 if word == "log" else 0]
+            if not isinstance(first, ast.Constant):
+                yield f"line {node.lineno}: a log line that is no literal"
+
+
+def _is_text(node: ast.expr) -> bool:
+    """Whether it can be text: what arithmetic is made of (int() and what we compute) is not."""
+    name = getattr(node, "attr", getattr(node, "id", ""))
+    return isinstance(node, ast.JoinedStr) or any(
+        word in name for word in ("text", "message", "what", "why", "name", "reason", "glob")
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "policy.name.format(policy=policy)",
+        "message % values",
+        "f'{name} %s' % (x,)",
+        "string.Template(glob).substitute(x=1)",
+        "log.error(error.message)",
+        "log.warning(f'{glob} is odd')",
+        "log.log(30, message)",
+        "eval(glob)",
+    ],
+)
+def test_templates_each_kind_is_found(text: str) -> None:
+    assert list(templates(text))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SNAPD.rglob("*.py")), ids=lambda p: str(p.relative_to(SNAPD))
+)
+def test_no_text_from_elsewhere_is_a_template(path: Path) -> None:
+    assert list(templates(path.read_text())) == []
