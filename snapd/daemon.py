@@ -36,6 +36,7 @@ from .policy import (
     Holds,
     Policies,
     Pruner,
+    Resting,
     SafetyKeeper,
     machine_id,
     problem,
@@ -127,15 +128,18 @@ async def _rooms(place: Place, settings: Settings, store: Store, standing: list[
     SafetyKeeper(jobs, inventory, pruner)
     pruner.blocked = standing[0].message if standing else ""
     host = await asyncio.to_thread(machine_id)
-    engine = Engine(policies, operations, inventory, store, pruner, guard, holds, host=host)
-    health = Health(inventory, policies, engine, pruner, jobs, holds)
+    resting = Resting(store, inventory, catalog, jobs)
+    engine = Engine(
+        policies, operations, inventory, store, pruner, guard, holds, resting, host=host
+    )
+    health = Health(inventory, policies, engine, pruner, jobs, holds, guard, store.records_of)
     health.standing = standing
     health.frozen = operations.frozen_guests.listed
     await operations.frozen_guests.load()
     await holds.load()
     await engine.load()
+    await resting.load()
     await policies.load()
-    await store.trim(int(time.time()))
     return Rooms(
         hypervisor=hypervisor,
         inventory=inventory,
@@ -177,6 +181,7 @@ async def _serve(
     finally:
         notifier.stopping()
         await rooms.jobs.stop(STOP_SECONDS)  # still connected: what ends now is verified now
+        await rooms.engine.stop()
         await rooms.operations.frozen_guests.stop(THAW_SECONDS)
         if libvirt:
             await _cancel(libvirt)

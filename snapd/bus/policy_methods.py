@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..model import Policy
 from ..planning.schedule import fires, parse
-from ..policy import plan, plan_id
+from ..policy import plan, plan_id, run_policy
 from ..settings import (
     check_definition,
     load_daemon,
@@ -23,7 +23,7 @@ from . import verbs
 from .listing import Lister, Row, pick
 from .rooms import Rooms
 from .router import Call
-from .rows import problem_row
+from .rows import COVERAGE_FIELDS, coverage_row, problem_row
 
 MAX_DEFINITION = 64 << 10
 MAX_FIRES = 1000
@@ -85,6 +85,21 @@ class PolicyMethods:
         begin = after or int(self._rooms.clock())
         return list(islice(fires(parse(policy.schedule), begin, load_zone(policy.timezone)), count))
 
+    async def list_coverage(
+        self, call: Call, policy: str, options: Options
+    ) -> tuple[list[Row], Row]:
+        await self._rooms.inventory.settled()
+        policies = [*self._rooms.policies.in_force.values()]
+        if policy or options["definition"]:
+            policies = [await self._meant(policy, options["definition"])]
+        rows, info = await self._lister.page(
+            [(p, picture) for p in policies for picture in self._rooms.engine.domains_of(p)],
+            lambda f: (f[0].name, f[1].info.name, f[1].info.uuid),
+            lambda f: coverage_row(self._rooms.health.coverage(*f)),
+            options,
+        )
+        return pick(rows, options, COVERAGE_FIELDS), info
+
     async def preview_retention(
         self,
         call: Call,
@@ -141,7 +156,7 @@ class PolicyMethods:
                 raise InvalidArgument(f"policy {name} does not match VM {wanted.info.name}")
             pictures = [wanted]
         asker = await verbs.asker(call, options)
-        job = await self._rooms.engine.run_policy(policy, pictures, asker)
+        job = await run_policy(self._rooms.engine, policy, pictures, asker)
         return paths.job(job.id)
 
     async def confirm_prune(
@@ -153,7 +168,7 @@ class PolicyMethods:
         if not plan:
             raise InvalidArgument("no plan: PreviewRetention gives the one to confirm")
         asker = await verbs.asker(call, options)
-        job = await self._rooms.engine.confirm_prune(picture, meant, plan, asker)
+        job = await self._rooms.engine.pruning.confirm(picture, meant, plan, asker)
         return paths.job(job.id)
 
     async def reload(self, call: Call, options: Options) -> list[Row]:

@@ -1,25 +1,34 @@
 """What runs the plans: policies in force, their slots, retention carried out, health."""
 
+from .by_hand import run_policy
 from .clock import ClockGuard
+from .coverage import Coverage
 from .engine import Engine
-from .health import Health, PolicyHealth, problem
+from .health import Health, PolicyHealth
 from .holds import Holds
+from .newcomers import Newcomers
 from .policies import Policies
+from .problems import problem
 from .prune import Pruner, plan, plan_id
+from .resting import Resting
 from .safety import SafetyKeeper
 from .slots import machine_id
 
 __all__ = [
     "ClockGuard",
+    "Coverage",
     "Engine",
     "Health",
     "Holds",
+    "Newcomers",
     "Policies",
     "PolicyHealth",
     "Pruner",
+    "Resting",
     "SafetyKeeper",
     "machine_id",
     "plan",
     "plan_id",
     "problem",
+    "run_policy",
 ]

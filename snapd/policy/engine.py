@@ -1,38 +1,47 @@
-"""Slots -> operations: what runs the plans, and is boring.
+"""Slots and triggers -> attempts: what runs the plans, and is boring.
 
-When something is due is planning/schedule.py's to say, and slots.py keeps the last slot of each
-policy and domain; it is settled before a run (so a crash never doubles it) and after.
+When something is due is planning/schedule.py's to say; slots.py keeps the last slot of each policy
+and domain, runs.py what became of each, attempt.py does the work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from ..errors import SnapdError
+from ..errors import OutcomeUnknown, SnapdError
 from ..inventory import DomainPicture, Inventory
-from ..model import JobState, Origin, Policy, Verb
-from ..operations import DAEMON, Asker, Job, Operations, Outcome, Request, Wish
-from ..planning.schedule import Due
+from ..model import JobState, Keep, Policy, Verb
+from ..operations import Job, Operations
+from ..planning.schedule import GRACE
 from ..settings import matches
-from ..store import Store
-from .clock import ClockGuard
-from .holds import Holds, told
+from ..store import RunRow, Store
+from .attempt import Attempt, Desk, prune
+from .clock import DAY, ClockGuard
+from .holds import Holds
+from .owed import Owed
 from .policies import Policies
-from .prune import Pruner, torn, victims
-from .runs import Runs
+from .prune import Pruner
+from .pruning import Pruning
+from .refusals import Refusals
+from .resting import Resting
+from .runs import Runs, is_missed
 from .slots import Slots
 
 log = logging.getLogger(__name__)
 SLICE_SECONDS = 30.0
-RUN_MAX_WAIT = 3600.0
+STOP_SECONDS = 3.0
 
 
 class Engine:
-    """Takes policies' snapshots when they are due, and has the rest pruned after each success."""
+    """Takes policies' snapshots when they are due, and has the rest pruned after each success.
+
+    host_stopping: while it is so nothing new is begun; the next start makes up for it.
+    """
 
     def __init__(
         self,
@@ -43,27 +52,50 @@ class Engine:
         pruner: Pruner,
         guard: ClockGuard,
         holds: Holds,
+        resting: Resting,
         clock: Callable[[], float] = time.time,
         host: str = "",
+        host_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._slots = Slots(store, host)
         self.slots = self._slots.rows
-        self._policies, self._operations, self._inventory = policies, operations, inventory
-        self._pruner, self._guard = pruner, guard
-        self._holds, self._clock = holds, clock
-        self._wake = asyncio.Event()
-        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: dict[int, tuple[Job, str, tuple[str, ...]]] = {}
         self._runs = Runs(store, self._slots, guard, clock)
         self.on_run = self._runs.listen
-        policies.on_change(lambda *_: self._wake.set())
-        holds.on_change(self._on_holds)
+        self.pruning = Pruning(operations, inventory, pruner, clock)
+        self.refusals = Refusals(inventory)
+        self.desk = Desk(
+            operations,
+            inventory,
+            policies,
+            holds,
+            self._slots,
+            self._runs,
+            self.pruning,
+            self.refusals,
+            resting,
+            clock,
+        )
+        self._policies, self._operations, self._inventory = policies, operations, inventory
+        self._store, self._guard, self._holds, self._clock = store, guard, holds, clock
+        self._host_stopping = host_stopping
+        self._wake = asyncio.Event()
+        self._attempts: list[Attempt] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: list[RunRow] = []
+        self._triggers: list[tuple[str, str, int]] = []
+        self._tidied = 0.0
+        policies.on_change(lambda *_: self._on_change())
+        holds.on_change(self._on_change)
         operations.jobs.listen(ended=self._on_job_ended)
         inventory.on_status(self._wake.set)
-        inventory.on_change(lambda _change: self._wake.set())
+        inventory.on_change(lambda _change: self._on_change())
 
-    # --- what is due
+    async def load(self) -> None:
+        """Take up the slots that an earlier daemon settled, and the runs that it has not."""
+        await self._slots.load()
+        self._open = await self._store.open_runs()
+
+    # --- asking
 
     def domains_of(self, policy: Policy) -> list[DomainPicture]:
         """The domains whose present name the policy's globs match, by name."""
@@ -77,16 +109,31 @@ class Engine:
         uuids = [uuid] if uuid else [p.info.uuid for p in self.domains_of(policy)]
         return self._slots.next_run(policy, uuids, int(self._clock()))
 
-    async def load(self) -> None:
-        """Take up the slots that an earlier daemon settled."""
-        await self._slots.load()
+    def next_fire(self, policy: Policy, after: int) -> int:
+        """The policy's slot after that time."""
+        return self._slots.next_fire(policy, after)
+
+    def retry_at(self, policy: str, uuid: str) -> int:
+        """When what failed is tried again; 0 = it isn't."""
+        of = [a.retry_at for a in self._of(uuid) if any(o.policy.name == policy for o in a.left)]
+        return max(of, default=0)
+
+    def refused(self, policy: str, uuid: str) -> SnapdError | None:
+        """Why a policy is not tried on a domain until one of the two changes."""
+        meant, picture = self._policies.in_force.get(policy), self._inventory.domains.get(uuid)
+        return self.refusals.standing(meant, picture) if meant and picture else None
+
+    def _of(self, uuid: str) -> list[Attempt]:
+        return [a for a in self._attempts if a.uuid == uuid]
+
+    # --- the loop
 
     async def run(self) -> None:
         """Look, run what is due, sleep at most 30 s of wall time; for ever."""
         while True:
-            self._wake.clear()  # what wakes us during the tick has us look again at once
+            self._wake.clear()  # what wakes us during the look has us look again at once
             try:
-                await self._tick()
+                await self.look()
             except SnapdError as e:
                 log.error("the policies could not be run: %s", e.message)
             try:
@@ -96,250 +143,202 @@ class Engine:
                 continue
 
     def _pause(self) -> float:
-        """Seconds until the next slot or the end of a hold, in slices, since no sleep notices a
-        clock step."""
-        fires = [self.next_run(p) for p in self._policies.in_force.values()]
-        fires.append(self._holds.next_end())
+        """Seconds until something is due, in slices, since no sleep notices a clock step."""
+        due = [self.next_run(p) for p in self._policies.in_force.values()]
+        due += [self._holds.next_end(), self.pruning.next_due()]
         now = self._clock()
-        ahead = [fire - now for fire in fires if fire > now]
+        ahead = [at - now for at in due if at > now]
         return max(0.05, min([SLICE_SECONDS, *ahead]))
 
-    async def _tick(self) -> None:
+    async def look(self) -> None:
+        """Begin all that is due now; returns when it is written down, not when it is done."""
         self._guard.watch()
         await self._holds.expire()
         if not self._inventory.connected or self._inventory.loading:
             return  # what is missed meanwhile is caught up
+        if self._host_stopping() or self._guard.waking():
+            return
         now = int(self._clock())
-        owed: dict[str, list[tuple[Policy, Due]]] = {}
+        owed: dict[str, list[Owed]] = {}
+        await self._take_up(owed, now)
+        await self._triggered(owed)
         for policy in self._policies.in_force.values():
-            if not policy.schedule:
-                continue
             for picture in self.domains_of(policy):
-                if found := await self._slots.due(policy, picture.info.uuid, now):
-                    owed.setdefault(picture.info.uuid, []).append((policy, found))
+                await self._slots.join(policy.name, picture.info, now)
+                if found := self._slots.due(policy, picture.info.uuid, now):
+                    claim = Owed.of(policy, found)
+                    if found.run:
+                        owed.setdefault(picture.info.uuid, []).append(claim)
+                    else:
+                        await self._too_late(picture, claim, now)
         for uuid, several in owed.items():
             await self._begin(self._inventory.domains[uuid], several, now)
+        for uuid in self.pruning.due(now):
+            self._keep(self.pruning.again(uuid))
+        await self._tidy(now)
 
-    # --- running
+    async def _too_late(self, picture: DomainPicture, claim: Owed, now: int) -> None:
+        (begun,) = await self._runs.begin(picture.info, [claim], now)
+        await self._runs.skipped(begun, "missed, and too late by now")
 
-    async def _begin(
-        self, picture: DomainPicture, several: list[tuple[Policy, Due]], now: int
-    ) -> None:
-        """One snapshot for all policies that are due on the domain together."""
-        uuid, made = picture.info.uuid, []
-        for policy, found in several:
-            slot = self.slots[policy.name, uuid]
-            await self._slots.settle(replace(slot, last_slot=found.slot))
-            busy = self._running.get((policy.name, uuid))
-            if not found.run:
-                why = "missed, and too late by now"
-                await self._runs.skipped(policy, picture, found.slot, now, why)
-            elif why := self._kept_from(policy.name, uuid):
-                await self._runs.skipped(policy, picture, found.slot, now, why)
-            elif busy and not busy.done():
-                why = "the last run is still at work"
-                await self._runs.skipped(policy, picture, found.slot, now, why)
+    async def _tidy(self, now: int) -> None:
+        """Once a day: let go of what is older than it has to be kept."""
+        if abs(now - self._tidied) > DAY:
+            self._tidied = now
+            await self._store.trim(now)
+
+    # --- beginning
+
+    async def _begin(self, picture: DomainPicture, several: list[Owed], now: int) -> None:
+        """One snapshot for all policies that a domain owes together, and for what an earlier
+        attempt still waits to try again; a policy that is at work still is skipped."""
+        uuid = picture.info.uuid
+        new = [o for o in several if o.run is None]
+        several = [o for o in several if o.run is not None]
+        several += await self._runs.begin(picture.info, new, now)
+        names = {o.policy.name for o in several}
+        going: list[Owed] = []
+        for attempt in self._of(uuid):
+            if attempt.waiting:
+                going += await self._withdrawn(attempt, names)
+        busy = {o.policy.name for a in self._of(uuid) for o in a.left}
+        for owed in several:
+            if owed.policy.name in busy:
+                await self._runs.skipped(owed, "the last run is still at work")
             else:
-                made.append((policy, found))
-        if not made:
-            return
-        made.sort(key=lambda pair: pair[0].name)
-        task = asyncio.create_task(self._scheduled(picture, made, now))
-        for policy, _found in made:
-            self._running[policy.name, uuid] = task
+                going.append(owed)
+        if going:
+            self._keep(self.carry_out(Attempt(self.desk, picture, going)))
+
+    async def _withdrawn(self, attempt: Attempt, names: set[str]) -> list[Owed]:
+        """What an attempt leaves to the next one; of policies whose next slot has come, nothing."""
+        error = attempt.error or OutcomeUnknown("it was not tried again before the next slot")
+        left = attempt.withdraw()
+        for owed in left:
+            if owed.policy.name in names:
+                await self._runs.failed(owed, error, None)
+        return [o for o in left if o.policy.name not in names]
+
+    async def carry_out(self, attempt: Attempt) -> None:
+        """Have an attempt run to its end, known to all that others do meanwhile."""
+        self._attempts.append(attempt)
+        try:
+            await attempt.run()
+        finally:
+            self._attempts.remove(attempt)
+
+    def _keep(self, work: Coroutine[Any, Any, object]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except SnapdError as e:
+                log.error("what became of a slot could not be noted: %s", e.message)
+            finally:
+                self._wake.set()
+
+        task = asyncio.create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("what became of a slot could not be noted: %s", error)
+            log.error("a policy's run broke off", exc_info=error)
 
-    async def _scheduled(
-        self, picture: DomainPicture, several: list[tuple[Policy, Due]], now: int
-    ) -> None:
-        policy, found = several[0]
-        names = tuple(p.name for p, _ in several)
-        reason = f"policy {', '.join(names)}, slot {found.slot}"
-        if found.missed or found.late:
-            reason += f", caught up ({found.missed} missed before)"
-        wish = _wish([p for p, _ in several], found.slot, reason)
-        try:
-            job = await self._operations.create(
-                picture.info, wish, Asker(max_wait=self._patience(policy, found.slot))
-            )
-            await self._ended(job, picture.info.uuid, names)
-        except SnapdError as e:
-            log.error("policy %s on VM %s: %s", policy.name, picture.info.name, e.message)
-            for p, f in several:
-                await self._runs.settled(p, picture, f.slot, now, None, e)
-            return
-        held = [(p, f) for p, f in several if self._kept_from(p.name, picture.info.uuid)]
-        if held and job.row.state is JobState.CANCELLED:
-            await self._let_out(picture, several, held, now)
-            return
-        for p, f in several:
-            if f.missed:
-                why = f"{f.missed} slots from {f.oldest} on, covered by one run"
-                await self._runs.add(p, picture, f.oldest, now, "caught-up", why, job)
-            await self._runs.settled(p, picture, f.slot, now, job)
-        if job.row.state is JobState.DONE:
-            try:
-                await self._prune(picture, names[0], DAEMON, 0)
-            except SnapdError as e:
-                log.error("VM %s is not pruned: %s", picture.info.name, e.message)
+    async def stop(self) -> None:
+        """Have what has ended noted; what waits to be tried again stays open in the store, for the
+        next daemon."""
+        for attempt in self._attempts:
+            if attempt.waiting:
+                attempt.withdraw()
+        if tasks := list(self._tasks):
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _let_out(
-        self,
-        picture: DomainPicture,
-        several: list[tuple[Policy, Due]],
-        held: list[tuple[Policy, Due]],
-        now: int,
-    ) -> None:
-        """Skip what was held while it stood in the queue, and have the rest run all the same."""
-        for p, f in held:
-            why = self._kept_from(p.name, picture.info.uuid)
-            await self._runs.skipped(p, picture, f.slot, now, why or "held meanwhile")
-        if rest := [pair for pair in several if pair not in held]:
-            await self._scheduled(picture, rest, now)
+    # --- what an earlier daemon left
 
-    async def _ended(self, job: Job, uuid: str, policies: tuple[str, ...]) -> None:
-        """Wait for a run's end; a hold that comes before its turn takes it out of the queue."""
-        self._waiting[job.id] = (job, uuid, policies)
-        try:
-            self._drop_held()
-            await job.ended.wait()
-        finally:
-            self._waiting.pop(job.id, None)
+    async def _take_up(self, owed: dict[str, list[Owed]], now: int) -> None:
+        """Settle the runs that an earlier daemon had begun: made, if their snapshot is there;
+        owed still, if nothing is and there is time; else failed."""
+        while self._open:
+            run = next((r for r in self._open if not is_missed(r)), None)
+            if run is None:
+                self._open.clear()
+                return
+            same = [r for r in self._open if is_missed(r) and _alike(r, run)]
+            picture = self._inventory.domains.get(run.domain)
+            policy = self._policies.in_force.get(run.policy)
+            if policy and picture and picture not in self.domains_of(policy):
+                policy = None
+            known = policy or Policy(run.policy, "", "", (), Keep(), "UTC")
+            before = same[0] if same else None
+            claim = Owed(known, run.slot, word=run.reason, run=run, before=before)
+            row = await self._store.create_of_run(run)
+            if row and not row.state.finished:
+                return  # it is being settled; its end wakes us
+            self._open = [r for r in self._open if r is not run and r not in same]
+            if row and row.state is JobState.DONE:
+                await self._runs.made(claim, row)
+                if picture:
+                    self._keep(prune(self.desk, picture, run.policy))
+            elif policy and picture and self._in_time(claim, run.domain, now):
+                owed.setdefault(run.domain, []).append(claim)
+            else:
+                why = f"VM {run.domain_name}: the daemon ended before the snapshot was made"
+                await self._runs.failed(claim, OutcomeUnknown(why), None)
 
-    def _kept_from(self, policy: str, uuid: str) -> str:
-        """Why a policy is to leave a domain alone now; "" = it isn't. A torn VM is not snapshotted:
-        what is of two moments would take the place of the good ones."""
-        if hold := self._holds.covering(policy, uuid):
-            return told(hold)
-        return torn(self._operations.jobs.half_made, uuid)
+    def _in_time(self, claim: Owed, uuid: str, now: int) -> bool:
+        policy = claim.policy
+        if not claim.scheduled or not policy.schedule:
+            return False
+        late = now - claim.slot > GRACE + self._slots.put_off(policy, uuid)
+        return now < self._slots.until(policy, claim.slot) and (policy.catch_up or not late)
 
-    def _on_holds(self) -> None:
-        self._drop_held()
+    # --- what else makes it run
+
+    def trigger(self, uuid: str, word: str) -> None:
+        """Something that a policy's `on` may name has happened to a domain."""
+        if any(word in p.on for p in self._policies.in_force.values()):
+            self._triggers.append((uuid, word, int(self._clock())))
+            self._wake.set()
+
+    async def _triggered(self, owed: dict[str, list[Owed]]) -> None:
+        """What triggers ask for, but within a policy's min_gap of its last run there."""
+        triggers, self._triggers = self._triggers, []
+        for uuid, word, at in triggers:
+            with contextlib.suppress(SnapdError):  # it is gone, or it doesn't answer
+                await self._inventory.refresh(uuid)
+            if (picture := self._inventory.domains.get(uuid)) is None:
+                continue
+            for policy in self._policies.in_force.values():
+                info = picture.info
+                if word not in policy.on or not matches(policy, info.name, uuid):
+                    continue
+                await self._slots.join(policy.name, info, at)
+                row = self.slots[policy.name, uuid]
+                names = {o.policy.name for o in owed.get(uuid, ())}
+                busy = {o.policy.name for a in self._of(uuid) for o in a.left}
+                if policy.name in names | busy or at - row.last_run < policy.min_gap:
+                    log.info("policy %s: %s of VM %s is within min_gap", policy.name, word, uuid)
+                else:
+                    owed.setdefault(uuid, []).append(Owed(policy, at, word=word))
+
+    def _on_change(self) -> None:
+        for attempt in self._attempts:
+            attempt.drop_held()
         self._wake.set()
 
     def _on_job_ended(self, job: Job) -> None:
         if job.row.verb is Verb.REVERT:
-            self._drop_held()
-
-    def _drop_held(self) -> None:
-        for job, uuid, policies in list(self._waiting.values()):
-            if job.cancellable and any(self._kept_from(p, uuid) for p in policies):
-                self._operations.jobs.cancel(job)
-
-    def _patience(self, policy: Policy, slot: int) -> float:
-        """How long a run may wait for its VM: until the next slot."""
-        return float(min(RUN_MAX_WAIT, max(30, self._slots.next_fire(policy, slot) - slot)))
-
-    async def _prune(
-        self, picture: DomainPicture, policy: str, owner: int, parent: int
-    ) -> Job | None:
-        """Prune a domain, after a verified success only; nothing to delete makes no job."""
-        info = picture.info
-        if not victims(self._pruner.plan(self._inventory.domains.get(info.uuid, picture))):
-            return None
-        request = Request(
-            Verb.PRUNE,
-            info.uuid,
-            info.name,
-            policy=policy,
-            owner=owner,
-            options={"at": self._clock()},
-            max_wait=RUN_MAX_WAIT,
-            parent=parent,
-        )
-        job = await self._operations.jobs.submit(request, self._pruner.prune)
-        await job.ended.wait()
-        return job
-
-    async def confirm_prune(
-        self, picture: DomainPicture, policy: Policy, plan: str, asker: Asker
-    ) -> Job:
-        """Carry out a plan that a person has looked at."""
-        request = Request(
-            Verb.PRUNE,
-            picture.info.uuid,
-            picture.info.name,
-            policy=policy.name,
-            owner=asker.uid,
-            options={"plan": plan},
-            max_wait=asker.max_wait,
-            request=asker.request,
-        )
-        return await self._operations.jobs.submit(
-            request, lambda job: self._pruner.prune(job, plan)
-        )
-
-    async def run_policy(
-        self, policy: Policy, pictures: Sequence[DomainPicture], asker: Asker
-    ) -> Job:
-        """Run a policy now, whatever its schedule says; slots stay as they are."""
-        request = Request(
-            Verb.RUN,
-            "",
-            "",
-            policy=policy.name,
-            owner=asker.uid,
-            options={"domains": [p.info.uuid for p in pictures]},
-            request=asker.request,
-        )
-
-        async def work(run: Job) -> Outcome:
-            run.enter("running")
-            rows = await asyncio.gather(
-                *(self._run_one(run, policy, p, asker.max_wait) for p in pictures)
-            )
-            return Outcome(result={"Domains": list(rows)})
-
-        return await self._operations.jobs.submit(request, work)
-
-    async def _run_one(
-        self, run: Job, policy: Policy, picture: DomainPicture, max_wait: float
-    ) -> dict[str, object]:
-        """One domain's part of a run. A failure here is that domain's alone."""
-        started = int(self._clock())
-        row: dict[str, object] = {"DomainUUID": picture.info.uuid, "Job": 0, "Snapshot": ""}
-        wish = _wish([policy], 0, f"policy {policy.name}, run by hand")
-        if why := self._kept_from(policy.name, picture.info.uuid):
-            await self._runs.skipped(policy, picture, started, started, why)
-            return {**row, "Outcome": "skipped", "Reason": why}
-        try:
-            asker = Asker(run.row.owner, max_wait)
-            job = await self._operations.create(picture.info, wish, asker, run.id)
-        except SnapdError as e:
-            await self._runs.settled(policy, picture, started, started, None, e)
-            return {**row, "Outcome": "failed", "Reason": e.message}
-        await self._ended(job, picture.info.uuid, (policy.name,))
-        why = self._kept_from(policy.name, picture.info.uuid)
-        if why and job.row.state is JobState.CANCELLED:
-            await self._runs.skipped(policy, picture, started, started, why)
-            return {**row, "Outcome": "skipped", "Reason": why}
-        await self._runs.settled(policy, picture, started, started, job)
-        row |= {"Job": job.id, "Snapshot": job.row.snapshot}
-        if job.row.state is not JobState.DONE:
-            return {**row, "Outcome": "failed", "Reason": job.row.error_message}
-        try:
-            pruned = await self._prune(picture, policy.name, run.row.owner, run.id)
-        except SnapdError as e:
-            return {**row, "Outcome": "made", "Reason": e.message}
-        return {**row, "Outcome": "made", "Reason": pruned.row.error_message if pruned else ""}
+            for attempt in self._of(job.row.domain):
+                attempt.drop_held()
+        if self._open:
+            self._wake.set()
 
 
-def _wish(policies: Sequence[Policy], slot: int, reason: str) -> Wish:
-    """What several policies want together: the most careful of each."""
-    quiesce = next((q for q in ("require", "try") if any(p.quiesce == q for p in policies)), "no")
-    return Wish(
-        stem=policies[0].name,
-        at=slot,
-        memory="yes" if any(p.memory for p in policies) else "no",
-        quiesce=quiesce,
-        max_pause=min(p.max_pause for p in policies),
-        origin=Origin.POLICY,
-        policies=tuple(p.name for p in policies),
-        reason=reason,
-    )
+def _alike(missed: RunRow, run: RunRow) -> bool:
+    """Whether a row of missed slots is of the very run that was to make up for them."""
+    parts = ("policy", "domain", "started")
+    return all(getattr(missed, part) == getattr(run, part) for part in parts)

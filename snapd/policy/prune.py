@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from ..errors import Changed, NoSuchSnapshot, Protected, SnapdError
 from ..inventory import DomainPicture, Inventory
 from ..model import Origin, Policy, Snapshot, Status
-from ..operations import Catalog, HalfMade, Job, Operations, Outcome
+from ..operations import Catalog, HalfMade, Job, Operations, Outcome, Wish
 from ..planning.retention import (
     Decision,
     Rules,
@@ -37,18 +37,20 @@ def plan(
     now: float,
     held: Collection[str] = (),
     let_go: Collection[str] = (),
+    one_more: Collection[str] = (),
 ) -> list[Decision]:
     """What retention would do to a domain, newest first: policies' snapshots by their rules, safety
     snapshots by theirs, all others kept. Pure: the preview's and the executor's one plan.
 
     held: policies that are held on the domain; "" among them = all, safety snapshots as well.
-    let_go: snapshots that retention has half deleted: they count for nothing, and go.
+    let_go: snapshots that retention has half deleted: they count for nothing, and go. one_more:
+    the policies of a snapshot that counts as if it were made now.
     """
     stopped = {*policies, *held} if "" in held else held
     rules: dict[str, Rules] = {name: rules_of(p) for name, p in policies.items()}
     safety = [s for s in snapshots if s.origin is Origin.SAFETY]
     rest = [s for s in snapshots if s.origin is not Origin.SAFETY]
-    decisions = plan_labels([candidate(s) for s in rest], rules, now, stopped)
+    decisions = plan_labels([candidate(s) for s in rest], rules, now, stopped, one_more)
     of_safety = plan_safety(
         [candidate(s) for s in safety],
         now,
@@ -59,6 +61,25 @@ def plan(
         of_safety = [d if d.keep else replace(d, keep=True, reasons=("held",)) for d in of_safety]
     decisions = [_to_the_end(d, policies, stopped, let_go) for d in (*decisions, *of_safety)]
     return sorted(decisions, key=lambda d: (d.candidate.created, d.candidate.id), reverse=True)
+
+
+def plan_room(
+    snapshots: Sequence[Snapshot],
+    policies: dict[str, Policy],
+    settings: Settings,
+    names: Collection[str],
+    at: float,
+    held: Collection[str] = (),
+    let_go: Collection[str] = (),
+) -> list[Decision]:
+    """What may go so that a snapshot of the policies `names` finds room: what plan() lets go once
+    that one is there, save the newest good ones that are there now.
+
+    at: the first slot that was refused since the last success. It is the plan's now as well, so
+    that no age marches on while nothing succeeds: asked again, be it after some of it was deleted,
+    it lets go of nothing else.
+    """
+    return plan(snapshots, policies, settings, at, held, let_go, one_more=names)
 
 
 def _to_the_end(
@@ -124,8 +145,11 @@ class Pruner:
         let_go = self._catalog.let_go(picture)
         return plan(snapshots, policies, self._settings, self._clock(), held, let_go)
 
-    async def prune(self, job: Job, confirmed: str = "") -> Outcome:
-        """The work of a prune job. confirmed: the plan that a person has looked at.
+    async def prune(
+        self, job: Job, confirmed: str = "", only: Collection[str] | None = None
+    ) -> Outcome:
+        """The work of a prune job. confirmed: the plan that a person has looked at. only: what an
+        earlier prune could not delete; no other victim is looked for.
 
         Raises Protected where a plan deletes so much that a person has to confirm it.
         """
@@ -140,7 +164,7 @@ class Pruner:
             )
         if confirmed and confirmed != plan_id(decisions):
             raise Changed(f"the plan for VM {vm} is another one by now: look again", item=vm)
-        going = victims(decisions)
+        going = [d for d in victims(decisions) if only is None or d.candidate.id in only]
         owned = sum(s.owned for s in self._catalog.of(picture))
         if needs_confirmation(len(going), owned) and not confirmed:
             self.held[uuid] = plan_id(decisions)
@@ -153,6 +177,34 @@ class Pruner:
         self.held.pop(uuid, None)
         return await self._delete_each(job, going, self.plan)
 
+    async def make_room(self, job: Job, names: tuple[str, ...], at: int, wish: Wish) -> Outcome:
+        """The work of a prune job where a run of the policies `names` was refused for space: what
+        plan_room() lets go, until there is room for the wish or a deletion has brought none.
+
+        at: as plan_room() takes it. An internal deletion needs next to no room itself, and gives
+        its blocks back to the host while the image keeps its length. Raises Protected as prune()
+        does, and what is in the way of the snapshot beside the room.
+        """
+        picture = await self._look(job)
+        uuid, vm, at = job.row.domain, job.row.domain_name, min(at, int(self._clock()))
+
+        def room(picture: DomainPicture) -> list[Decision]:
+            snapshots, held = self._catalog.of(picture), self._holds(uuid)
+            let_go = self._catalog.let_go(picture)
+            policies, settings = self._policies(), self._settings
+            return plan_room(snapshots, policies, settings, names, at, held, let_go)
+
+        going, owned = victims(room(picture)), sum(s.owned for s in self._catalog.of(picture))
+        if needs_confirmation(len(going), owned):
+            raise Protected(
+                f"making room would delete up to {len(going)} of {owned} snapshots of VM {vm} at "
+                "once; make room in another way, or delete those that can go by hand",
+                item=vm,
+                ways=("make-room",),
+            )
+        gauge = self._operations.gauge(job, wish)
+        return await self._delete_each(job, going, room, "room", gauge.helps)
+
     async def prune_safety(self, job: Job) -> Outcome:
         """The work of a prune job after a revert: it makes one safety snapshot more."""
         picture = await self._look(job)
@@ -161,7 +213,10 @@ class Pruner:
     async def _look(self, job: Job) -> DomainPicture:
         job.enter("planning")
         if distrust := self.blocked or self._guard.distrust():
-            raise Protected(f"nothing is pruned on VM {job.row.domain_name}: {distrust}")
+            raise Protected(
+                f"nothing is pruned on VM {job.row.domain_name}: {distrust}",
+                reason="" if self.blocked else "clock",
+            )
         picture = await self._inventory.refresh(job.row.domain)
         if why := torn(self._operations.jobs.half_made, job.row.domain):
             raise Protected(
@@ -183,8 +238,11 @@ class Pruner:
         job: Job,
         going: Sequence[Decision],
         planner: Callable[[DomainPicture], list[Decision]],
+        why: str = "retention",
+        goes_on: Callable[[int], Awaitable[bool]] | None = None,
     ) -> Outcome:
-        """Oldest first, planned anew after each; a failure skips and never finds another victim."""
+        """Oldest first, planned anew after each; a failure skips and never finds another victim.
+        goes_on: whether one more is wanted after so many."""
         allowed = {d.candidate.id for d in going}
         deleted: list[str] = []
         stays: list[dict[str, str]] = []
@@ -192,11 +250,11 @@ class Pruner:
             picture = self._inventory.domains[job.row.domain]
             by_name = {s.info.name: s for s in self._catalog.of(picture)}
             left = [d for d in victims(planner(picture)) if d.candidate.id in allowed]
-            if not left:
+            if not left or (goes_on and not await goes_on(len(deleted))):
                 break
             name = left[0].candidate.id
             allowed.discard(name)
-            reason = f"retention: {', '.join(left[0].reasons)}"
+            reason = f"{why}: {', '.join(left[0].reasons)}"
             job.enter("deleting", acting=True)
             try:
                 await self._operations.delete_within(job, by_name[name].key, reason)

@@ -1,24 +1,29 @@
-"""What became of each slot: a row of the store for it, and the policy's last result."""
+"""What became of each slot: a row of the store for it, and the policy's last result.
+
+A run's row is written before anything is done for it, with the slot that it settles, and stays
+open until it is known what came of it: so no slot is doubled, and none is lost in silence.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..errors import SnapdError
-from ..inventory import DomainPicture
-from ..model import JobState, Policy
-from ..operations import Job
-from ..store import RunRow, SlotRow, Store
+from ..model import DomainInfo
+from ..store import JobRow, RunRow, SlotRow, Store
 from .clock import ClockGuard
+from .owed import Owed
 from .slots import Slots
 
 log = logging.getLogger(__name__)
+MADE, CAUGHT_UP, SKIPPED, FAILED = "made", "caught-up", "skipped", "failed"
 
 
 class Runs:
-    """Writes runs down and tells of them."""
+    """Writes runs down and tells of them when they are settled."""
 
     def __init__(
         self, store: Store, slots: Slots, guard: ClockGuard, clock: Callable[[], float]
@@ -30,68 +35,140 @@ class Runs:
         """Have each settled run told."""
         self._listeners.append(call)
 
-    async def skipped(
-        self, policy: Policy, picture: DomainPicture, slot: int, now: int, why: str
-    ) -> None:
-        """Note that nothing was run for a slot, and why."""
-        log.warning("policy %s on VM %s: slot skipped: %s", policy.name, picture.info.name, why)
-        await self.add(policy, picture, slot, now, "skipped", why, None)
+    async def begin(self, info: DomainInfo, several: Sequence[Owed], now: int) -> list[Owed]:
+        """Write down, at once and before anything else is done, that these are being run: their
+        slots count as dealt with from now on. Where that fails nothing has begun."""
+        rows = [_opened(o, info, now) for o in several]
+        missed = [_missed(o, row) for o, row in zip(several, rows, strict=True) if o.missed]
+        known = dict(self._slots.rows)
+        slots = []
+        for o in several:
+            row = self._slots.row(o.policy.name, info, now)
+            if o.scheduled:
+                row = replace(row, last_slot=o.slot)
+            self._slots.rows[row.policy, row.domain] = row
+            slots.append(row)
+        try:
+            opened = await self._store.write_runs([*missed, *rows], slots)
+        except SnapdError:
+            for row in slots:
+                key = (row.policy, row.domain)
+                self._slots.rows.pop(key)
+                self._slots.rows.update({key: known[key]} if key in known else {})
+            raise
+        begun = zip(several, opened[len(missed) :], strict=True)
+        before = iter(opened)
+        return [replace(o, run=r, before=next(before) if o.missed else None) for o, r in begun]
 
-    async def settled(
-        self,
-        policy: Policy,
-        picture: DomainPicture,
-        slot: int,
-        started: int,
-        job: Job | None,
-        error: SnapdError | None = None,
-    ) -> None:
-        """Note what became of a slot: by its job, or by the error that kept it from being one."""
-        uuid, now = picture.info.uuid, int(self._clock())
-        done = job is not None and job.row.state is JobState.DONE
-        name, message = (job.row.error_name, job.row.error_message) if job else ("", "")
-        if error:
-            name, message = error.name, error.message
-        row = self._slots.rows.get((policy.name, uuid), SlotRow(policy.name, uuid, started))
-        row = replace(
-            row,
-            last_run=now,
-            last_success=now if done else row.last_success,
-            error_name=name,
-            error_message=message,
-        )
-        self._slots.rows[policy.name, uuid] = row
-        outcome, reason = ("made", job.reason) if job and done else ("failed", message)
-        await self.add(policy, picture, slot, started, outcome, reason, job, row)
-        if done and now > self._guard.last:
+    # --- how they ended
+
+    async def made(self, owed: Owed, job: JobRow) -> RunRow:
+        """Its snapshot is there."""
+        now = int(self._clock())
+        changes = {
+            "last_run": now,
+            "last_success": now,
+            "last_ok": now,
+            "error_name": "",
+            "error_message": "",
+            "short_since": 0,
+        }
+        run = await self._settle(owed, MADE, owed.reason, job, changes)
+        if now > self._guard.last:
             self._guard.last = now
             await self._store.write_fact("clock", now)
+        return run
 
-    async def add(
+    async def failed(self, owed: Owed, error: SnapdError, job: JobRow | None) -> RunRow:
+        """Nothing was made, and for this slot nothing will be."""
+        changes: dict[str, Any] = {"last_run": int(self._clock()), **_error(error)}
+        return await self._settle(owed, FAILED, error.message, job, changes)
+
+    async def skipped(self, owed: Owed, why: str, *, content: bool = False) -> RunRow:
+        """Nothing was to be run. content: since there was nothing to do, which is no fault."""
+        now = int(self._clock())
+        changes: dict[str, Any] = {}
+        if content:
+            changes = {"last_run": now, "last_ok": now, "error_name": "", "error_message": ""}
+        return await self._settle(owed, SKIPPED, why, None, changes)
+
+    async def not_yet(self, owed: Owed, error: SnapdError, *, short: bool = False) -> None:
+        """It failed and will be tried again: the policy's last error says so meanwhile. short:
+        there was no room."""
+        row = self._row(owed)
+        short_since = row.short_since or (owed.slot if short else 0)
+        now = int(self._clock())
+        row = replace(row, last_run=now, short_since=short_since)
+        await self._slots.write(replace(row, error_name=error.name, error_message=error.message))
+
+    async def _settle(
         self,
-        policy: Policy,
-        picture: DomainPicture,
-        slot: int,
-        started: int,
+        owed: Owed,
         outcome: str,
         reason: str,
-        job: Job | None,
-        row: SlotRow | None = None,
-    ) -> None:
-        """Note a run. row: the policy's last result, written with it."""
-        run = RunRow(
-            0,
-            policy.name,
-            picture.info.uuid,
-            picture.info.name,
-            slot,
-            started,
-            int(self._clock()),
+        job: JobRow | None,
+        changes: dict[str, Any],
+    ) -> RunRow:
+        assert owed.run is not None
+        log.log(
+            logging.INFO if outcome == MADE else logging.WARNING,
+            "policy %s on VM %s: %s: %s",
+            owed.policy.name,
+            owed.run.domain_name,
             outcome,
             reason,
-            job.row.snapshot if job else "",
-            job.id if job else 0,
         )
-        (run,) = await self._store.write_runs([run], [row] if row else [])
-        for call in self._listeners:
-            call(run)
+        run = replace(
+            owed.run,
+            finished=int(self._clock()),
+            outcome=outcome,
+            reason=reason,
+            snapshot=job.snapshot if job else "",
+            job=job.id if job else 0,
+        )
+        slot = replace(self._row(owed), **changes)
+        self._slots.rows[slot.policy, slot.domain] = slot
+        rows = [*_covered(owed.before, run), run]
+        await self._store.write_runs(rows, [slot])
+        for row in rows:
+            for call in self._listeners:
+                call(row)
+        return run
+
+    def _row(self, owed: Owed) -> SlotRow:
+        assert owed.run is not None
+        key = (owed.run.policy, owed.run.domain)
+        begun = owed.run.started
+        new = SlotRow(*key, begun, domain_name=owed.run.domain_name, last_ok=begun)
+        return self._slots.rows.get(key, new)
+
+
+def _opened(owed: Owed, info: DomainInfo, now: int) -> RunRow:
+    slot, word = owed.slot, owed.word
+    return RunRow(0, owed.policy.name, info.uuid, info.name, slot, now, 0, "", word, "", 0)
+
+
+def _missed(owed: Owed, run: RunRow) -> RunRow:
+    """The open row of the slots that were missed before this one."""
+    what = f"{owed.missed} slots from {owed.oldest} on"
+    return replace(run, slot=owed.oldest, outcome=CAUGHT_UP, reason=what)
+
+
+def is_missed(run: RunRow) -> bool:
+    """Whether an open row is that of the slots that were missed before another one."""
+    return run.outcome == CAUGHT_UP
+
+
+def _covered(missed: RunRow | None, run: RunRow) -> list[RunRow]:
+    """The row of missed slots, settled as the run is that was to make up for them."""
+    if missed is None:
+        return []
+    ended = replace(missed, finished=run.finished)
+    if run.outcome != MADE:
+        return [replace(ended, outcome=SKIPPED, reason=f"{missed.reason} were missed")]
+    why = f"{missed.reason}, covered by one run"
+    return [replace(ended, reason=why, snapshot=run.snapshot, job=run.job)]
+
+
+def _error(error: SnapdError) -> dict[str, str]:
+    return {"error_name": error.name, "error_message": error.message}

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import SnapdError
-from ..model import Policy
-from ..planning.schedule import Due, clamp, due, next_fire, parse, spread
+from ..model import DomainInfo, Policy
+from ..planning.schedule import GRACE, Due, clamp, due, next_fire, parse, spread
 from ..store import SlotRow, Store
 from .prune import zone_of
 
 log = logging.getLogger(__name__)
 CACHED = 10_000
+_NEVER = 1 << 62
 
 
 def machine_id() -> str:
@@ -37,18 +38,35 @@ class Slots:
         """Take up what an earlier daemon settled."""
         self.rows.update({(r.policy, r.domain): r for r in await self._store.slots()})
 
-    async def settle(self, slot: SlotRow) -> None:
-        """Write it down, before the run that it is for: a crash never doubles one. Where it can't
-        be written it is still owed."""
-        key = (slot.policy, slot.domain)
+    def row(self, policy: str, info: DomainInfo, now: int) -> SlotRow:
+        """What a policy last did for a domain; a new row for one that it hasn't seen before."""
+        new = SlotRow(policy, info.uuid, now, domain_name=info.name, last_ok=now)
+        return self.rows.get((policy, info.uuid), new)
+
+    async def join(self, policy: str, info: DomainInfo, now: int) -> None:
+        """Write down that a policy covers a domain, under this name, from now on at the latest: it
+        owes nothing for the past."""
+        key, row = (policy, info.uuid), self.row(policy, info, now)
+        if clamp(row.last_slot, now) != row.last_slot:
+            log.warning("policy %s: its last slot lay in the future; it goes on from now", policy)
+            row = replace(row, last_slot=now, last_ok=min(row.last_ok, now))
+        row = replace(row, domain_name=info.name)
+        if self.rows.get(key) != row:
+            await self.write(row)
+
+    async def write(self, row: SlotRow) -> None:
+        """Change a row, here and in the store; where it can't be written, nowhere."""
+        key = (row.policy, row.domain)
         before = self.rows.get(key)
-        self.rows[key] = slot
+        self.rows[key] = row
         try:
-            await self._store.write_slot(slot)
+            await self._store.write_slot(row)
         except SnapdError:
             self.rows.pop(key)
             self.rows.update({key: before} if before else {})
             raise
+
+    # --- when
 
     def next_run(self, policy: Policy, uuids: Iterable[str], now: int) -> int:
         """When the policy's next slot is on any of the domains; 0 = never."""
@@ -66,19 +84,16 @@ class Slots:
             self._next[key] = next_fire(parse(policy.schedule), last_slot, zone_of(policy))
         return self._next[key]
 
-    async def due(self, policy: Policy, uuid: str, now: int) -> Due | None:
-        """What the policy owes the domain; None = nothing yet."""
-        key = (policy.name, uuid)
-        slot = self.rows.get(key)
-        if slot is None:  # new: it owes nothing for the past
-            await self.settle(SlotRow(policy.name, uuid, now))
+    def put_off(self, policy: Policy, uuid: str) -> int:
+        """Seconds by which a slot's start is put off on a domain, so that not all begin at once."""
+        return spread(self._host, uuid, policy.name, policy.randomized_delay)
+
+    def due(self, policy: Policy, uuid: str, now: int) -> Due | None:
+        """What the policy owes a domain that it has joined; None = nothing yet."""
+        slot = self.rows.get((policy.name, uuid))
+        if slot is None or not policy.schedule or self.next_fire(policy, slot.last_slot) > now:
             return None
-        if clamp(slot.last_slot, now) != slot.last_slot:
-            log.warning("policy %s: its last slot lay in the future; it goes on from now", key[0])
-            await self.settle(replace(slot, last_slot=now))
-            return None
-        if self.next_fire(policy, slot.last_slot) > now:
-            return None
+        late = self.put_off(policy, uuid)
         found = due(
             parse(policy.schedule),
             slot.last_slot,
@@ -86,6 +101,13 @@ class Slots:
             zone_of(policy),
             catch_up=policy.catch_up,
             max_lateness=policy.max_lateness,
+            grace=GRACE + late,
         )
-        late = spread(self._host, uuid, policy.name, policy.randomized_delay)
         return found if found and now >= found.slot + late else None
+
+    def until(self, policy: Policy, slot: int) -> int:
+        """Up to when a slot can still be served: the next one, or max_lateness."""
+        following = self.next_fire(policy, slot)
+        return (
+            following if policy.max_lateness is None else min(following, slot + policy.max_lateness)
+        )

@@ -14,6 +14,9 @@ MENDED = (
     "AND later.state = 'done' AND CASE jobs.verb WHEN 'revert' THEN later.verb = 'revert' "
     "ELSE later.snapshot = jobs.snapshot END)"
 )
+FOR_POLICY = (  # what was asked for, as Request.fingerprint has it
+    "EXISTS (SELECT 1 FROM json_each(json_extract(fingerprint, '$[5].policies')) WHERE value = ?)"
+)
 MARK = "UPDATE snapshots SET gone=? WHERE domain=? AND name=? AND created=?"
 FORGET = "DELETE FROM snapshots WHERE domain=? AND name=? AND created=?"
 

@@ -17,7 +17,7 @@ from . import opening
 from .opening import StoreBroken
 from .policy_rows import PolicyRows
 from .rows import HistoryRow, JobRow, RunRow, read_record, record_columns
-from .statements import FORGET, HALF_MADE, MARK, MENDED, put
+from .statements import FOR_POLICY, FORGET, HALF_MADE, MARK, MENDED, put
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -226,8 +226,8 @@ class Store(PolicyRows):
 
     async def create_of_run(self, run: RunRow) -> JobRow | None:
         """The newest job that was to make a run's snapshot, since the run began."""
-        where = "verb = 'create' AND policy = ? AND domain = ? AND queued >= ?"
-        rows = await self._jobs(where, (run.policy, run.domain, run.started), 1)
+        where = f"verb = 'create' AND domain = ? AND queued >= ? AND {FOR_POLICY}"
+        rows = await self._jobs(where, (run.domain, run.started, run.policy), 1)
         return rows[0] if rows else None
 
     async def _jobs(

@@ -11,7 +11,7 @@ from snapd.errors import Protected, SnapdError
 from snapd.wire import paths
 from tests.client import Client, Row
 from tests.driver.house import WEB1, WEB2, House, problems
-from tests.driver.test_retention import FIRST, behind, own, text
+from tests.driver.test_retention import FIRST, HOUR, behind, own, text
 
 HOURLY = paths.policy("hourly")
 
@@ -72,7 +72,8 @@ def test_slot_while_held_is_one_skipped_row_and_not_made_up_for(house: House) ->
     client.call("Unhold", "", "")
     time.sleep(0.5)
     found = [(r["Outcome"], r["Slot"], r["Reason"]) for r in client.rows("ListRuns", "web-2")]
-    assert found == [("skipped", slot, "held: storage")]
+    missed = f"2 slots from {slot - 2 * HOUR} on were missed"
+    assert found == [("skipped", slot, "held: storage"), ("skipped", slot - 2 * HOUR, missed)]
     assert client.snapshots("web-2") == {}
 
 

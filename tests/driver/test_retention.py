@@ -114,7 +114,10 @@ def test_slots_missed_that_are_not_to_be_made_up_are_skipped(house: House, more:
     time.sleep(max(0, 65 - time.time() % HOUR))  # within a minute the slot would be on time
     client = house.start()
     client.until("the row", lambda: client.rows("ListRuns", ""))
-    assert [row["Outcome"] for row in client.rows("ListRuns", "")] == ["skipped"]
+    skipped, missed = client.rows("ListRuns", "")
+    assert (skipped["Outcome"], missed["Outcome"]) == ("skipped", "skipped")
+    assert missed["Slot"] == skipped["Slot"] - 2 * HOUR
+    assert missed["Reason"].startswith("2 slots")
     assert client.snapshots("web-2") == {}
 
 

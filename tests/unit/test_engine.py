@@ -13,9 +13,11 @@ import pytest
 from snapd.errors import LimitExceeded, NoSpace
 from snapd.inventory import DomainPicture, Inventory
 from snapd.model import DomainInfo, JobState, Keep, Policy, State, Verb
-from snapd.operations import HalfMade, Job, Operations
+from snapd.operations import Asker, HalfMade, Job, Operations
 from snapd.planning.retention import Candidate, Decision
-from snapd.policy import ClockGuard, Engine, Holds, Policies, Pruner
+from snapd.policy import ClockGuard, Engine, Holds, Policies, Pruner, Resting
+from snapd.policy.attempt import Attempt
+from snapd.policy.owed import BY_HAND, Owed
 from snapd.store import JobRow, RunRow, SlotRow, Store
 
 VM = "22222222-2222-4222-8222-222222222201"
@@ -66,6 +68,8 @@ class Stubs:
 
     def on_status(self, _call: Callable[[], None]) -> None: ...
 
+    stopping: bool = False
+
     def plan(self, _picture: DomainPicture) -> list[Decision]:
         return list(self.going)
 
@@ -91,8 +95,8 @@ class Stubs:
         self.wake()
 
     def wake(self) -> None:
-        """As policies do when one comes or goes; they are the first to be listened to."""
-        self.listeners[0]("", None, None)
+        """As policies do when one comes or goes; the engine listens to them second."""
+        self.listeners[1]("", None, None)
 
 
 Body = Callable[[Stubs, Engine, Store], Coroutine[Any, Any, None]]
@@ -104,7 +108,7 @@ def play(folder: Path, body: Body, stubs: Stubs | None = None) -> None:
     async def main(stubs: Stubs) -> None:
         store = await Store.open(folder)
         stubs.jobs = stubs
-        guard = ClockGuard(wall=lambda: stubs.now, boot=lambda: stubs.now)
+        guard = ClockGuard(0, *[lambda: stubs.now] * 3)
         engine = Engine(
             cast(Policies, stubs),
             cast(Operations, stubs),
@@ -113,6 +117,7 @@ def play(folder: Path, body: Body, stubs: Stubs | None = None) -> None:
             cast(Pruner, stubs),
             guard,
             Holds(store, lambda: stubs.now),
+            cast(Resting, stubs),
             lambda: stubs.now,
         )
         try:
@@ -140,21 +145,29 @@ def owing(engine: Engine, policy: str) -> None:
     engine.slots[policy, VM] = SlotRow(policy, VM, NOW - HOUR)
 
 
-def test_run_refused_before_it_is_a_job_is_a_failed_run(tmp_path: Path) -> None:
+def test_run_refused_before_it_is_a_job_is_tried_again_and_failed_at_the_next_slot(
+    tmp_path: Path,
+) -> None:
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
         stubs.add("hourly")
         stubs.refuses = True
         owing(engine, "hourly")
         told: list[RunRow] = []
         engine.on_run(told.append)
-        await running(engine, lambda: bool(told))
-        rows, total = await store.runs({}, 0, 0, 0, 10)
-        assert (total, rows) == (1, told)
-        assert (rows[0].outcome, rows[0].slot, rows[0].job) == ("failed", NOW, 0)
-        assert "16 requests" in rows[0].reason
+        await running(engine, lambda: bool(engine.retry_at("hourly", VM)))
         (slot,) = await store.slots()
-        assert slot.error_name == LimitExceeded("").name
-        assert slot.last_slot == NOW
+        assert (slot.error_name, slot.last_slot) == (LimitExceeded("").name, NOW)
+        assert (engine.retry_at("hourly", VM), told) == (NOW + 60, [])
+        stubs.now += HOUR
+        stubs.refuses = False
+        await running(engine, lambda: len(told) == 2)
+        assert [(r.outcome, r.slot, r.job) for r in told] == [
+            ("failed", NOW, 0),
+            ("made", NOW + HOUR, 7),
+        ]
+        assert "16 requests" in told[0].reason
+        rows, total = await store.runs({}, 0, 0, 0, 10)
+        assert (total, rows) == (2, told[::-1])
 
     play(tmp_path, body)
 
@@ -165,17 +178,17 @@ def test_slot_that_cannot_be_written_is_owed_until_it_can(tmp_path: Path) -> Non
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
         stubs.add("hourly")
         owing(engine, "hourly")
-        write, refused = store.write_slot, 0
+        write, refused = store.write_runs, 0
 
-        async def full(slot: SlotRow) -> None:
+        async def full(*what: Any) -> list[RunRow]:
             nonlocal refused
             if refused < 2:
                 refused += 1
                 stubs.wake()
                 raise NoSpace("the disk is full")
-            await write(slot)
+            return await write(*what)
 
-        store.write_slot = full  # type: ignore[method-assign]
+        store.write_runs = full  # type: ignore[method-assign]
         await running(engine, lambda: bool(stubs.made))
         assert (refused, stubs.made[0].at) == (2, NOW)
 
@@ -189,8 +202,12 @@ def test_run_that_cannot_be_noted_does_not_end_the_engine(
         stubs.add("hourly")
         owing(engine, "hourly")
 
-        async def full(*_: Any) -> RunRow:
-            raise NoSpace("the disk is full")
+        write = store.write_runs
+
+        async def full(runs: list[RunRow], *slots: Any) -> list[RunRow]:
+            if runs[0].finished:
+                raise NoSpace("the disk is full")
+            return await write(runs, *slots)
 
         store.write_runs = full  # type: ignore[method-assign, assignment]
         await running(engine, lambda: "could not be noted: the disk is full" in caplog.text)
@@ -317,11 +334,9 @@ def test_torn_vm_is_left_alone_by_policies_until_a_revert_has_mended_it(tmp_path
         assert ([r.outcome for r in told], stubs.made) == (["skipped"], [])
         assert "revert to 's2' (job 3) broke off" in told[0].reason
         policy, picture = stubs.in_force["hourly"], stubs.domains[VM]
-        run = Job(
-            JobRow(9, Verb.RUN, "", "", "", "hourly", 0, JobState.RUNNING, 1), cast(Any, None)
-        )
-        row = await engine._run_one(run, policy, picture, 30)
-        assert (row["Outcome"], stubs.made) == ("skipped", [])
+        (owed,) = await engine.desk.runs.begin(picture.info, [Owed(policy, NOW, word=BY_HAND)], NOW)
+        await engine.carry_out(Attempt(engine.desk, picture, [owed], by=Asker()))
+        assert ([r.outcome for r in told], stubs.made) == (["skipped"] * 2, [])
         stubs.mend()
         stubs.now += HOUR
         await running(engine, lambda: len(stubs.made) == 1)

@@ -1,0 +1,82 @@
+"""What policies owe a domain, and the one snapshot that serves them all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..model import Floor, Origin, Policy
+from ..operations import Wish
+from ..planning.schedule import Due
+from ..store import RunRow
+
+BY_HAND = "by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """One policy's claim on a domain.
+
+    slot: the scheduled instant, or when the trigger or a person came. missed: older slots that
+    this one makes up for, oldest: the first of them. word: what it is for where that is no slot: a
+    trigger (start, shutdown, crash) or `by hand`. run: its row in the store, open until settled;
+    before: the row of those that were missed.
+    """
+
+    policy: Policy
+    slot: int
+    missed: int = 0
+    oldest: int = 0
+    late: bool = False
+    word: str = ""
+    run: RunRow | None = None
+    before: RunRow | None = None
+
+    @classmethod
+    def of(cls, policy: Policy, due: Due) -> Owed:
+        return cls(policy, due.slot, due.missed, due.oldest, due.late)
+
+    @property
+    def scheduled(self) -> bool:
+        return not self.word
+
+    @property
+    def reason(self) -> str:
+        """As history has it: `policy nightly, slot 1795600800`."""
+        if self.word == BY_HAND:
+            return f"policy {self.policy.name}, run by hand"
+        if self.word:
+            return f"policy {self.policy.name}, on {self.word}"
+        return f"policy {self.policy.name}, slot {self.slot}"
+
+
+def wish_of(several: Sequence[Owed]) -> Wish:
+    """What several policies want together: the most careful of each."""
+    policies = sorted((o.policy for o in several), key=lambda p: p.name)
+    first = min(several, key=lambda o: o.policy.name)
+    quiesce = next((q for q in ("require", "try") if any(p.quiesce == q for p in policies)), "no")
+    events = all(o.word not in ("", BY_HAND) for o in several)
+    return Wish(
+        stem=policies[0].name,
+        at=0 if first.word == BY_HAND else first.slot,
+        memory="yes" if any(p.memory for p in policies) else "no",
+        quiesce=quiesce,
+        max_pause=min(p.max_pause for p in policies),
+        min_free=_floor(policies),
+        origin=Origin.EVENT if events else Origin.POLICY,
+        policies=tuple(p.name for p in policies),
+        reason=_reason(several),
+    )
+
+
+def _floor(policies: Sequence[Policy]) -> Floor:
+    floors = [p.min_free for p in policies]
+    return Floor(max(f.percent for f in floors), max(f.size for f in floors))
+
+
+def _reason(several: Sequence[Owed]) -> str:
+    told = "; ".join(o.reason for o in sorted(several, key=lambda o: o.policy.name))
+    missed = max(o.missed for o in several)
+    if missed or any(o.late for o in several):
+        told += f", caught up ({missed} missed before)"
+    return told
