@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -285,17 +284,19 @@ class Attempt:
         return pause if pause < left else 0
 
     async def _wait(self, seconds: float) -> None:
-        """Until the next try, or until something makes it worth one."""
+        """Until the next try, or until something makes it worth one. The time is the engine's to
+        tell (`due`): no timer of the loop goes on while the host sleeps."""
         self.retry_at = int(self._desk.clock() + seconds)
-        end = asyncio.get_running_loop().time() + seconds
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(end):
-                    while self.left and not self._worth_a_look():
-                        self._told.clear()
-                        await self._told.wait()
+            while self.left and not self.due() and not self._worth_a_look():
+                self._told.clear()
+                await self._told.wait()
         finally:
             self.retry_at = 0
+
+    def due(self) -> bool:
+        """Whether it waits no longer for its next try."""
+        return self.retry_at <= self._desk.clock()
 
     def _worth_a_look(self) -> bool:
         """Whether what has changed changes anything for this one."""

@@ -146,6 +146,7 @@ class Engine:
         """Seconds until something is due, in slices, since no sleep notices a clock step."""
         due = [self.next_run(p) for p in self._policies.in_force.values()]
         due += [self._holds.next_end(), self.pruning.next_due()]
+        due += [a.retry_at for a in self._attempts]
         now = self._clock()
         ahead = [at - now for at in due if at > now]
         return max(0.05, min([SLICE_SECONDS, *ahead]))
@@ -173,6 +174,9 @@ class Engine:
                         await self._too_late(picture, claim, now)
         for uuid, several in owed.items():
             await self._begin(self._inventory.domains[uuid], several, now)
+        for attempt in self._attempts:
+            if attempt.waiting and attempt.due():
+                attempt.look_again()
         for uuid in self.pruning.due(now):
             self._keep(self.pruning.again(uuid))
         await self._tidy(now)
