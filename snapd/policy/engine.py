@@ -164,14 +164,7 @@ class Engine:
         await self._take_up(owed, now)
         await self._triggered(owed)
         for policy in self._policies.in_force.values():
-            for picture in self.domains_of(policy):
-                await self._slots.join(policy.name, picture.info, now)
-                if found := self._slots.due(policy, picture.info.uuid, now):
-                    claim = Owed.of(policy, found)
-                    if found.run:
-                        owed.setdefault(picture.info.uuid, []).append(claim)
-                    else:
-                        await self._too_late(picture, claim, now)
+            await self._scheduled(policy, owed, now)
         for uuid, several in owed.items():
             await self._begin(self._inventory.domains[uuid], several, now)
         for attempt in self._attempts:
@@ -181,9 +174,16 @@ class Engine:
             self._keep(self.pruning.again(uuid))
         await self._tidy(now)
 
-    async def _too_late(self, picture: DomainPicture, claim: Owed, now: int) -> None:
-        (begun,) = await self._runs.begin(picture.info, [claim], now)
-        await self._runs.skipped(begun, "missed, and too late by now")
+    async def _scheduled(self, policy: Policy, owed: dict[str, list[Owed]], now: int) -> None:
+        """What a policy's schedule asks for, on each domain that it covers."""
+        for picture in self.domains_of(policy):
+            await self._slots.join(policy.name, picture.info, now)
+            found = self._slots.due(policy, picture.info.uuid, now)
+            if found and found.run:
+                owed.setdefault(picture.info.uuid, []).append(Owed.of(policy, found))
+            elif found:
+                (begun,) = await self._runs.begin(picture.info, [Owed.of(policy, found)], now)
+                await self._runs.skipped(begun, "missed, and too late by now")
 
     async def _tidy(self, now: int) -> None:
         """Once a day: let go of what is older than it has to be kept."""
