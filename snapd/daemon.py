@@ -20,6 +20,7 @@ from .bus.job_object import JobObject
 from .bus.manager import Manager
 from .bus.objects import DomainObject, PolicyObject, SnapshotObject
 from .bus.publisher import Publisher
+from .bus.reloading import reload
 from .bus.rooms import Rooms
 from .bus.router import Router
 from .bus.signals import Signals
@@ -176,7 +177,7 @@ async def _serve(
         notifier.ready(f"reading VMs at {rooms.hypervisor.uri}")
         log.info("owns %s on the %s bus", NAME, place.bus)
         libvirt = asyncio.create_task(_libvirt(rooms).keep(), name="libvirt")
-        with _hangup(rooms.policies):
+        with _hangup(rooms):
             await _work(rooms, bus, notifier, stop, libvirt)
     finally:
         notifier.stopping()
@@ -250,14 +251,20 @@ def _status(rooms: Rooms) -> str:
 
 
 @contextlib.contextmanager
-def _hangup(policies: Policies) -> Iterator[None]:
-    """SIGHUP reads the policy files again."""
+def _hangup(rooms: Rooms) -> Iterator[None]:
+    """SIGHUP reads the files again; what is wrong stands in the journal."""
     tasks: set[asyncio.Task[object]] = set()
 
     def again() -> None:
-        task: asyncio.Task[object] = asyncio.create_task(policies.load())
+        log.info("SIGHUP: reading the files again")
+        task: asyncio.Task[object] = asyncio.create_task(reload(rooms), name="reload")
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task.add_done_callback(done)
+
+    def done(task: asyncio.Task[object]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("the files could not be read again", exc_info=error)
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, again)
@@ -265,6 +272,8 @@ def _hangup(policies: Policies) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        for task in tasks:
+            task.cancel()
 
 
 def leave(code: int) -> None:

@@ -12,7 +12,6 @@ from ..planning.schedule import fires, parse
 from ..policy import plan, plan_id, run_policy
 from ..settings import (
     check_definition,
-    load_daemon,
     load_zone,
     matches,
     policy_from_definition,
@@ -21,6 +20,7 @@ from ..settings import (
 from ..wire import paths
 from . import verbs
 from .listing import Lister, Row, pick
+from .reloading import reload
 from .rooms import Rooms
 from .router import Call
 from .rows import COVERAGE_FIELDS, coverage_row, problem_row
@@ -65,7 +65,7 @@ class PolicyMethods:
         _limit(definition)
         zone = await asyncio.to_thread(system_timezone)
         try:
-            checked = check_definition(name, definition, "api", zone)
+            checked = await asyncio.to_thread(check_definition, name, definition, "api", zone)
         except InvalidArgument as e:
             return _verdict([{"Key": e.item, "Message": e.message}], [], [])
         errors = [{"Key": fault.key, "Message": fault.message} for fault in checked.faults]
@@ -144,7 +144,8 @@ class PolicyMethods:
             return self._rooms.policies.get(name)
         _limit(definition)
         zone = await asyncio.to_thread(system_timezone)
-        return policy_from_definition(name or "unsaved", definition, "api", zone)[0]
+        read = policy_from_definition
+        return (await asyncio.to_thread(read, name or "unsaved", definition, "api", zone))[0]
 
     async def run_policy(self, call: Call, name: str, options: Options) -> str:
         await self._rooms.inventory.ready("cannot run a policy")
@@ -172,11 +173,7 @@ class PolicyMethods:
         return paths.job(job.id)
 
     async def reload(self, call: Call, options: Options) -> list[Row]:
-        """Read the policy files again, and check virtsnapd.toml, which is used at start only."""
-        await self._rooms.policies.load()
-        await asyncio.to_thread(load_daemon, self._rooms.config / "virtsnapd.toml")
-        files = ("policy-file", "policy-shadowed")
-        return [problem_row(p) for p in self._rooms.health.problems() if p.problem in files]
+        return [problem_row(p) for p in await reload(self._rooms)]
 
 
 def _verdict(errors: list[Row], warnings: list[Row], fires: list[int]) -> Row:

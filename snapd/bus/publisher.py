@@ -72,6 +72,7 @@ class Publisher:
         rooms.hypervisor.on_event(self._on_event)
         rooms.operations.frozen_guests.on_change(self._review)
         rooms.policies.on_change(self._on_policy)
+        rooms.policies.on_load(self._review)
         rooms.engine.on_run(self._on_run)
         rooms.holds.on_change(self._on_holds)
         rooms.ownership.on_change(self._on_owned)

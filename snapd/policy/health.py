@@ -126,14 +126,12 @@ class Health:
 
     def _of_files(self) -> Iterator[Problem]:
         for error in self._policies.errors:
-            kept = error.name in self._policies.in_force
-            so = "its last good version stays in force" if kept else "it is not in force"
             yield problem(
                 "policy-file",
-                f"{error.message}; {so}",
+                f"{error.message}; {self._policies.consequence(error)}",
                 "critical",
                 policy=error.name,
-                key=error.path.name + error.source,
+                key=error.name + error.source,
                 ways=("fix-file", "reload"),
             )
         for error in self._policies.shadowed:

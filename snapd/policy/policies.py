@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from ..settings import (
     system_timezone,
 )
 
+log = logging.getLogger(__name__)
 ADMIN, API = "admin", "api"
 
 
@@ -34,10 +36,15 @@ class Policies:
         self._admin, self._api = admin, api
         self._lock = asyncio.Lock()
         self._listeners: list[Callable[[str, Policy | None, Policy | None], None]] = []
+        self._readers: list[Callable[[], None]] = []
 
     def on_change(self, call: Callable[[str, Policy | None, Policy | None], None]) -> None:
         """Have it told when a policy comes (None, new), goes (old, None) or changes."""
         self._listeners.append(call)
+
+    def on_load(self, call: Callable[[], None]) -> None:
+        """Have it called when the files have been read, whatever came of it."""
+        self._readers.append(call)
 
     def get(self, name: str) -> Policy:
         """A policy in force. Raises NoSuchPolicy."""
@@ -48,22 +55,47 @@ class Policies:
         return self.in_force[name]
 
     async def load(self) -> list[FileError]:
-        """Read all files again; returns what is wrong. A file that turned bad keeps its last good
-        version in force: that it can't be read never means that there is no policy."""
+        """Read all files again; returns what is wrong, which is logged with what is odd. A file
+        that turned bad keeps its last good version in force: that it can't be read never means
+        that there is no policy."""
         async with self._lock:
-            folders = [(self._admin, ADMIN), (self._api, API)]
-            zone = await asyncio.to_thread(system_timezone)
-            loaded = await asyncio.to_thread(load_policies, folders, zone)
-            wanted = dict(loaded.policies)
-            for error in loaded.errors:
-                for name, policy in self.in_force.items():
-                    same_source = not error.name and policy.source == error.source
-                    if name == error.name or same_source:
-                        wanted.setdefault(name, policy)
-            self.errors, self.shadowed = loaded.errors, loaded.shadowed
-            self.warnings = loaded.warnings
-            self._replace(wanted)
-            return [*loaded.errors, *loaded.shadowed]
+            await self._read()
+            for error in self.errors:
+                log.error("%s; %s", error.message, self.consequence(error))
+            for shadowed in self.shadowed:
+                log.warning("%s", shadowed.message)
+            for name in sorted(self.in_force):
+                self._warn(name)
+            log.info("%d policies are in force", len(self.in_force))
+            return [*self.errors, *self.shadowed]
+
+    def consequence(self, error: FileError) -> str:
+        """What a bad file, or a folder that can't be read, has done to the policies in force."""
+        if not error.name:
+            return "the last good versions of its policies stay in force"
+        kept = error.name in self.in_force
+        return "its last good version stays in force" if kept else "it is not in force"
+
+    def _warn(self, name: str) -> None:
+        for warning in self.warnings.get(name, ()):
+            log.warning("policy %s: %s: %s", name, warning.item, warning.message)
+
+    async def _read(self) -> None:
+        """With the lock held."""
+        folders = [(self._admin, ADMIN), (self._api, API)]
+        zone = await asyncio.to_thread(system_timezone)
+        loaded = await asyncio.to_thread(load_policies, folders, zone)
+        wanted = dict(loaded.policies)
+        for error in loaded.errors:
+            for name, policy in self.in_force.items():
+                same_source = not error.name and policy.source == error.source
+                if name == error.name or same_source:
+                    wanted.setdefault(name, policy)
+        self.errors, self.shadowed = loaded.errors, loaded.shadowed
+        self.warnings = {n: loaded.warnings.get(n, self.warnings.get(n, [])) for n in wanted}
+        self._replace(wanted)
+        for call in self._readers:
+            call()
 
     def _replace(self, wanted: dict[str, Policy]) -> None:
         before, self.in_force = self.in_force, wanted
@@ -76,35 +108,36 @@ class Policies:
     async def set(self, name: str, definition: Mapping[str, object], if_revision: str) -> Policy:
         """Write an API policy, whole or not at all. Raises InvalidArgument, Protected, Changed."""
         check_policy_name(name)
-        self._writable(name, if_revision)
-        zone = await asyncio.to_thread(system_timezone)
-        policy, _warnings = policy_from_definition(name, definition, API, zone)
-        content = definition_to_toml(policy.definition)
-        await asyncio.to_thread(_write, self._api / f"{name}.toml", content)
-        await self.load()
-        return self.get(name)
+        async with self._lock:
+            await self._writable(name, if_revision)
+            zone = await asyncio.to_thread(system_timezone)
+            policy, _warnings = await asyncio.to_thread(
+                policy_from_definition, name, definition, API, zone
+            )
+            content = definition_to_toml(policy.definition)
+            await asyncio.to_thread(_write, self._api / f"{name}.toml", content)
+            await self._read()
+            self._warn(name)
+            return self.get(name)
 
     async def remove(self, name: str, if_revision: str) -> None:
         """Remove an API policy; its snapshots stay."""
         check_policy_name(name)
-        path = self._api / f"{name}.toml"
-        self._writable(name, if_revision)
-        try:
-            await asyncio.to_thread(path.unlink)
-        except FileNotFoundError as e:
-            raise NoSuchPolicy(f"no policy {name!r} was set through the API", item=name) from e
-        # its last good version must not stay in force when the file was a bad one
-        self._replace({n: p for n, p in self.in_force.items() if n != name})
-        await self.load()
+        async with self._lock:
+            await self._writable(name, if_revision)
+            await asyncio.to_thread(_unlink, self._api / f"{name}.toml")
+            # its last good version must not stay in force when the file was a bad one
+            self._replace({n: p for n, p in self.in_force.items() if n != name})
+            await self._read()
 
-    def _writable(self, name: str, if_revision: str) -> None:
-        admins = (self._admin / f"{name}.toml").name
+    async def _writable(self, name: str, if_revision: str) -> None:
+        """Raises Protected for a name that the admin's folder has, be it read yet or not."""
+        path = self._admin / f"{name}.toml"
         present = self.in_force.get(name)
         held = present is not None and present.source == ADMIN
-        held = held or any(e.name == name and e.source == ADMIN for e in self.errors)
-        if held:
+        if held or await asyncio.to_thread(os.path.lexists, path):
             raise Protected(
-                f"policy {name!r} is the admin's file {admins}: edit it there, then reload",
+                f"policy {name!r} is the admin's file {path.name}: edit it there, then reload",
                 item=name,
             )
         if if_revision and (present is None or present.revision != if_revision):
@@ -127,10 +160,27 @@ def _write(path: Path, content: bytes) -> None:
             with contextlib.suppress(FileNotFoundError):
                 Path(temporary).unlink()
             raise
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _settle(path.parent)
     except OSError as e:
         raise PermissionDenied(f"policy file {path.name} cannot be written: {e.strerror}") from e
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file durably."""
+    try:
+        path.unlink()
+        _settle(path.parent)
+    except FileNotFoundError as e:
+        name = path.stem
+        raise NoSuchPolicy(f"no policy {name!r} was set through the API", item=name) from e
+    except OSError as e:
+        raise PermissionDenied(f"policy file {path.name} cannot be removed: {e.strerror}") from e
+
+
+def _settle(path: Path) -> None:
+    """Have a folder's names on disk."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

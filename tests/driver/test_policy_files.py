@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from snapd.errors import Changed, InvalidArgument, NoSuchPolicy, Protected
+from snapd.errors import Changed, InvalidArgument, NoSuchPolicy, PermissionDenied, Protected
 from snapd.wire import paths
 from snapd.wire.values import Variant, unwrap
 from tests.client import Client, Row, options
@@ -76,6 +78,7 @@ def test_last_good_version_stays_after_a_bad_edit(house: House, how: str, edit: 
     reload(client, house, how)
     client.until("a problem", lambda: about(client, "policy-file"))
     assert client.rows("ListPolicies", fields=["Revision", "Definition"]) == [before]
+    assert client.properties()["Health"] == "critical"
     (row,) = about(client, "policy-file")
     assert "its last good version stays in force" in row["Message"]
     assert client.wait(client.call("RunPolicy", "nightly", domain="web-1"))["Domains"]
@@ -110,23 +113,118 @@ def test_reload_answers_what_is_wrong(house: House) -> None:
     assert row in client.rows("ListProblems")
 
 
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("min_gap = '2h'\n" + HOURLY, "min_gap"),
-        ("on = ['start']\n" + HOURLY, "on"),
-        ("kind = 'external'\n" + HOURLY, "kind"),
-        ("only_if = 'changed'\n" + HOURLY, "only_if"),
-        (HOURLY + "[limits]\nmin_free = '5%'\n", "limits.min_free"),
-    ],
-)
-def test_key_that_is_not_built_is_refused_by_name(house: House, text: str, key: str) -> None:
-    house.policy("early", text)
+@pytest.mark.parametrize("how", ["Reload", "SIGHUP"])
+def test_new_bad_file_disables_only_itself_and_is_told(house: House, how: str) -> None:
+    house.policy("good")
+    client = house.start()
+    before = client.rows("ListPolicies", fields=["Name", "Revision", "Definition"])
+    client.listen()
+    house.policy("broken", HOURLY.replace("last = 2", "last = 0"))
+    reload(client, house, how)
+    (row,) = client.until("a problem", lambda: about(client, "policy-file"))
+    assert row["Policy"] == "broken"
+    assert row["Message"].endswith("; it is not in force")
+    assert client.rows("ListPolicies", fields=["Name", "Revision", "Definition"]) == before
+    assert client.properties()["Health"] == "critical"
+    raised = client.until("a signal", lambda: client.signals("ProblemRaised"), timeout=5)
+    assert row["ID"] in [identity for _domain, identity, _detail in raised]
+    assert f"{row['Message']}\n" in house.daemon.log
+
+
+def test_files_of_any_name_are_told_of_in_one_line(house: House) -> None:
+    folder = os.fsencode(house.daemon.config / "policies.d")
+    for name in (b"not-utf8-\xff", b"new\nline", b"{policy.name}%s"):
+        Path(os.fsdecode(folder + b"/" + name + b".toml")).write_text(HOURLY)
+    house.policy("good")
+    client = house.start()
+    found = about(client, "policy-file")
+    shown = {"not-utf8-\\udcff", "new\\nline", "{policy.name}%s"}
+    assert {row["Policy"] for row in found} == shown
+    assert all(row["Message"].isprintable() for row in found)
+    assert in_force(client) == ["good"]
+
+
+def test_folder_that_cannot_be_read_keeps_its_policies_in_force(house: House) -> None:
+    house.policy("nightly")
+    client = house.start()
+    folder = house.daemon.config / "policies.d"
+    folder.rename(folder.with_name("away"))
+    folder.write_text("a file where the folder should be")
+    (row,) = client.call("Reload")
+    assert row["Message"].endswith("; the last good versions of its policies stay in force")
+    assert in_force(client) == ["nightly"]
+    folder.unlink()
+    folder.with_name("away").rename(folder)
+    assert client.call("Reload") == []
+    assert in_force(client) == ["nightly"]
+
+
+def test_key_that_is_not_built_is_refused_by_name(house: House) -> None:
+    house.policy("early", "kind = 'external'\n" + HOURLY)
     client = house.start()
     (row,) = about(client, "policy-file")
-    assert f"{key}: " in row["Message"]
+    assert "kind: " in row["Message"]
     assert "not supported by this version" in row["Message"]
     assert in_force(client) == []
+
+
+def test_warnings_of_policies_in_force_are_logged(house: House) -> None:
+    house.policy("often", HOURLY.replace("0 * * * *", "* * * * *"))
+    client = house.start()
+    assert "policy often: schedule: the schedule fires every minute" in house.daemon.log
+    idle = DEFINITION | {"min_gap": "1h"}
+    told = with_definition(client, "ValidatePolicy", "mine", idle)["Warnings"]
+    assert [row["Key"] for row in told] == ["min_gap"]
+    with_definition(client, "SetPolicy", "mine", idle)
+    assert f"policy mine: min_gap: {told[0]['Message']}\n" in house.daemon.log
+
+
+# ---- virtsnapd.toml
+
+
+def test_reload_reads_policies_although_the_settings_are_wrong(house: House) -> None:
+    client = house.start()
+    file = house.daemon.config / "virtsnapd.toml"
+    file.write_text("[limits]\nparalel = 2\n")
+    house.policy("nightly")
+    (row,) = client.call("Reload")
+    assert (row["Problem"], row["Severity"]) == ("settings-file", "critical")
+    assert row["Message"].startswith("virtsnapd.toml: limits.paralel: ")
+    assert in_force(client) == ["nightly"]
+    assert row in client.rows("ListProblems")
+    file.write_text("[limits]\nparallel = 2\n")
+    (row,) = client.call("Reload")
+    assert (row["Severity"], row["Ways"]) == ("warning", ["restart"])
+    assert "next start" in row["Message"]
+    assert about(house.again(), "settings-file") == []
+    assert client.call("Reload") == []
+
+
+def test_reload_after_a_bad_start_does_not_say_that_all_is_well(house: House) -> None:
+    file = house.daemon.config / "virtsnapd.toml"
+    file.write_text("[safety]\nlast = 0\n")
+    client = house.start()
+    (before,) = about(client, "settings-file")
+    file.write_text("[safety]\nlast = 1\n")
+    (row,) = client.call("Reload")
+    assert (row["ID"], row["Severity"]) == (before["ID"], "critical")
+    assert row["Ways"] == ["restart"]
+    file.write_text("[safety]\nlst = 1\n")
+    (row,) = client.call("Reload")
+    assert "safety.lst" in row["Message"]
+    assert row["ID"] == before["ID"]
+
+
+def test_hangup_says_in_the_log_what_is_wrong(house: House) -> None:
+    house.start()
+    (house.daemon.config / "virtsnapd.toml").write_text("[limits\n")
+    house.policy("broken", "domains = 7\n")
+    begun = len(house.daemon.log)
+    os.kill(house.daemon.pid, signal.SIGHUP)
+    house.client.until("the end", lambda: "policies are in force" in house.daemon.log[begun:])
+    said = house.daemon.log[begun:]
+    assert "virtsnapd.toml: is not valid TOML: " in said
+    assert "; domains: must be a list of globs" in said
 
 
 # ---- SetPolicy, RemovePolicy
@@ -179,6 +277,73 @@ def test_set_policy_on_an_admins_file_is_protected(house: House) -> None:
     assert not list((house.daemon.state / "policies.d").glob("*"))
 
 
+def test_set_policy_on_an_admins_file_that_is_not_read_yet_is_protected(house: House) -> None:
+    client = house.start()
+    revision = with_definition(client, "SetPolicy", "nightly", DEFINITION)
+    house.policy("nightly")
+    with pytest.raises(Protected):
+        with_definition(client, "SetPolicy", "nightly", DEFINITION | {"keep": {"last": 9}})
+    with pytest.raises(Protected):
+        client.call("RemovePolicy", "nightly")
+    assert client.rows("ListPolicies", fields=["Revision"]) == [{"Revision": revision}]
+
+
+def test_set_policy_by_two_at_once_one_is_told_that_it_changed(house: House) -> None:
+    client = house.start()
+    first = with_definition(client, "SetPolicy", "mine", DEFINITION)
+    one, other = house.another(), house.another()
+
+    def change(who: Client, last: int) -> str:
+        definition = DEFINITION | {"keep": {"last": last}}
+        return str(with_definition(who, "SetPolicy", "mine", definition, if_revision=first))
+
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(change, who, last) for who, last in ((one, 8), (other, 9))]
+        errors = [each.exception() for each in asked]
+    (won,) = [n for n, error in enumerate(errors) if error is None]
+    assert isinstance(errors[1 - won], Changed)
+    (row,) = client.rows("ListPolicies")
+    assert row["Definition"]["keep"] == {"last": (8, 9)[won]}
+
+
+def test_set_policy_that_cannot_be_written_leaves_the_old_one(house: House) -> None:
+    client = house.start()
+    revision = with_definition(client, "SetPolicy", "mine", DEFINITION)
+    file = house.daemon.state / "policies.d" / "mine.toml"
+    file.unlink()
+    file.mkdir()
+    for _ in range(2):
+        with pytest.raises(PermissionDenied) as refused:
+            with_definition(client, "SetPolicy", "mine", DEFINITION | {"keep": {"last": 9}})
+        assert "mine.toml" in refused.value.message
+        with pytest.raises(PermissionDenied):
+            client.call("RemovePolicy", "mine")
+        assert client.rows("ListPolicies", fields=["Revision"]) == [{"Revision": revision}]
+        assert [p.name for p in file.parent.iterdir()] == ["mine.toml"]
+        client.call("Reload")
+
+
+@pytest.mark.parametrize("torn", [b"", b"domains = [", b"\0" * 512])
+def test_policy_of_the_api_whose_file_was_torn_can_be_set_and_removed(
+    house: House, torn: bytes
+) -> None:
+    client = house.start()
+    with_definition(client, "SetPolicy", "mine", DEFINITION)
+    file = house.daemon.state / "policies.d" / "mine.toml"
+    file.write_bytes(torn)
+    (row,) = client.call("Reload")
+    assert "its last good version stays in force" in row["Message"]
+    house.again()
+    (row,) = about(client, "policy-file")
+    assert "it is not in force" in row["Message"]
+    with_definition(client, "SetPolicy", "mine", DEFINITION)
+    assert (in_force(client), about(client, "policy-file")) == (["mine"], [])
+    file.write_bytes(torn)
+    client.call("Reload")
+    client.call("RemovePolicy", "mine")
+    assert (in_force(client), about(client, "policy-file")) == ([], [])
+
+
 def test_admins_file_puts_an_api_policy_out_of_force(house: House) -> None:
     client = house.start()
     with_definition(client, "SetPolicy", "nightly", DEFINITION | {"keep": {"last": 9}})
@@ -206,7 +371,13 @@ def test_admins_file_puts_an_api_policy_out_of_force(house: House) -> None:
         DEFINITION | {"schedule": "61 * * * *"},
         DEFINITION | {"timezone": "Mars/Olympus"},
         DEFINITION | {"surprise": 1},
-        DEFINITION | {"min_gap": "1h"},
+        DEFINITION | {"kind": "external"},
+        DEFINITION | {"min_gap": 3600},
+        DEFINITION | {"on": "start"},
+        DEFINITION | {"on": ["start", "start"]},
+        DEFINITION | {"limits": {"min_free": "100%"}},
+        DEFINITION | {"memory": "yes", "quiesce": "require"},
+        DEFINITION | {"name": "{policy.__class__}"},
         DEFINITION | {"domains": Variant("as", ["x" * 70000])},
     ],
     ids=str,
