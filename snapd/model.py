@@ -244,6 +244,9 @@ class Floor:
         return max(total * self.percent // 100, self.size)
 
 
+NO_FLOOR = Floor()
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A policy in force. Durations are seconds; None = not set. DESIGN.md's table gives each key.

@@ -21,6 +21,7 @@ from .job import DAEMON, Job, Outcome, Request
 from .jobs import Jobs
 from .pause import PauseMeter
 from .preview import Preview
+from .shortage import Gauge
 from .thaw import FrozenGuests
 from .waiting import News, Writers
 from .wishes import DeleteWish, RevertWish, Wish
@@ -116,6 +117,10 @@ class Operations:
     async def delete_within(self, parent: Job, key: SnapshotKey, reason: str) -> Job:
         """Delete as a part of a job that holds the domain already (a prune)."""
         return await delete.within(self.context, parent, key, reason)
+
+    def gauge(self, job: Job, wish: Wish) -> Gauge:
+        """Whether deletions within a job make the room that a snapshot lacks."""
+        return Gauge(self.context, job, wish)
 
     async def describe(self, domain: DomainInfo, key: SnapshotKey, text: str, uid: int) -> None:
         """Give a snapshot another description; a short act and no job: see describe.py."""

@@ -68,6 +68,7 @@ def plan(
         memory=memory,
         quiesce=wish.quiesce,
         over_saved_state=wish.over_saved_state,
+        min_free=wish.min_free,
     )
     warnings = []
     if wish.then == "restart" and not info.state.active:
@@ -126,7 +127,7 @@ def _decide(
     wanted = wish.memory == "auto" and wish.quiesce != "require"
     if wanted:
         against += unmeasured_blockers(facts)
-        against += space_blockers(facts, create_needs(facts, memory=True))
+        against += space_blockers(facts, create_needs(facts, memory=True), wish.min_free)
     if wanted and not against:
         return True, [], found
     if not wanted and wish.memory == "auto" and wish.then != "continue":

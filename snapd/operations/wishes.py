@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import InvalidArgument
-from ..model import Origin, SnapshotKey, State
+from ..model import NO_FLOOR, Floor, Origin, SnapshotKey, State
 
 AFTER = ("as-snapshot", "running", "paused", "stopped")
 THEN = ("continue", "stop", "restart")
@@ -17,7 +17,8 @@ class Wish:
 
     memory: auto, yes, no. quiesce: no, try, require. max_pause: seconds. disks: targets, () = all.
     then: what the VM does afterwards: continue, stop (its power is cut), restart (cut and on).
-    over_saved_state: take it although the VM has a managed save, which is about to go.
+    over_saved_state: take it although the VM has a managed save, which is about to go. min_free:
+    what has to stay free beside the images; by hand nothing has to.
     """
 
     name: str = ""
@@ -34,6 +35,7 @@ class Wish:
     policies: tuple[str, ...] = ()
     reason: str = ""
     over_saved_state: bool = False
+    min_free: Floor = NO_FLOOR
 
     def check(self) -> None:
         """Raises InvalidArgument for a word that means nothing."""

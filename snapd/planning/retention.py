@@ -10,7 +10,7 @@ What is foreign, pinned, not in order, from the future or of unknown age is kept
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import floor
 from zoneinfo import ZoneInfo
@@ -212,6 +212,7 @@ def plan_labels(
     policies: Mapping[str, Rules],
     now: float,
     held: Collection[str] = (),
+    one_more: Collection[str] = (),
 ) -> list[Decision]:
     """The plan of a domain under several policies, newest first; reasons are `POLICY: reason`.
 
@@ -219,17 +220,35 @@ def plan_labels(
     when each of them lets it go. A label that is not in `policies` never lets go, and a snapshot
     without label (made by hand, safety, trial) is kept. So the newest good one of the domain and
     of each label stays. held: policies that are to let go of nothing for now.
+
+    one_more: as it would be with one snapshot more, made now with these labels. It isn't there, so
+    nothing is decided about it, and the newest good one of each label stays all the same.
     """
-    ordered = _newest_first(candidates)
+    more = Candidate("", now, labels=tuple(one_more))
+    ordered = _newest_first([*candidates, *([more] if one_more else [])])
     verdicts: list[list[tuple[str, Decision]]] = [[] for _ in ordered]
     for label, rules in sorted(policies.items()):
         if label in held:
             continue
         members = [n for n, c in enumerate(ordered) if label in c.labels]
         decisions = _plan([ordered[n] for n in members], rules, now)
-        for n, decision in zip(members, decisions, strict=True):
+        for n, decision in zip(members, _without(more, decisions, now), strict=True):
             verdicts[n].append((label, decision))
-    return [_joined(c, found, now, held) for c, found in zip(ordered, verdicts, strict=True)]
+    return [
+        _joined(c, found, now, held)
+        for c, found in zip(ordered, verdicts, strict=True)
+        if c is not more
+    ]
+
+
+def _without(more: Candidate, decisions: list[Decision], now: float) -> list[Decision]:
+    """The newest good one that is there stays, though one that isn't would be newer."""
+    there = (d for d in decisions if d.candidate is not more and not _exempt(d.candidate, now))
+    newest = next(there, None)
+    if newest is None or newest.keep:
+        return decisions
+    stays = replace(newest, keep=True, reasons=("newest",))
+    return [stays if d is newest else d for d in decisions]
 
 
 def _joined(

@@ -21,6 +21,7 @@ from snapd.hypervisor import ImageInfo, Space
 from snapd.model import (
     Disk,
     DomainInfo,
+    Floor,
     State,
 )
 from snapd.operations.plan import plan
@@ -281,3 +282,52 @@ def test_plan_no_room_for_ram_left_out_and_said() -> None:
     assert [w.reason for w in made.warnings] == ["memory-left-out"]
     refused = plan(facts, Wish(memory="yes"), [], "", monitor=True)
     assert [b.reason for b in refused.blockers] == ["no-space"]
+
+
+GIB = 1 << 30
+FIVE_PERCENT = Floor(percent=5)
+
+
+@pytest.mark.parametrize(
+    ("floor", "free", "need"),
+    [
+        (FIVE_PERCENT, 5 * GIB + 8 * MIB - 1, 5 * GIB + 8 * MIB),
+        (FIVE_PERCENT, 5 * GIB + 8 * MIB, None),
+        (Floor(size=10 * GIB), 10 * GIB, 10 * GIB + 8 * MIB),
+        (Floor(size=10 * GIB), 11 * GIB, None),
+        (Floor(percent=5, size=10 * GIB), 6 * GIB, 10 * GIB + 8 * MIB),
+        (Floor(), 8 * MIB, None),
+    ],
+)
+def test_plan_what_leaves_less_than_min_free_is_refused(
+    floor: Floor, free: int, need: int | None
+) -> None:
+    """Of 100 GiB; 4 MiB for each of two disks."""
+    space = Space(free, 100 * GIB, 1000, 1)
+    facts = facts_of(ON, space={"vda": space, "vdb": space})
+    made = plan(facts, Wish(memory="no", min_free=floor), [], "", monitor=True)
+    told = [(b.error, b.reason, b.item, b.need, b.have) for b in made.blockers]
+    assert told == ([(NoSpace, "min-free", "vda", need, free)] if need else [])
+    assert plan(facts, Wish(memory="no"), [], "", monitor=True).blockers == ()
+
+
+def test_plan_min_free_is_judged_on_each_file_system_by_itself() -> None:
+    """Where not even the snapshot has room, that is what is said."""
+    space = {"vda": Space(9 * GIB, 100 * GIB, 9, 1), "vdb": Space(9 * GIB, 200 * GIB, 9, 2)}
+    facts = facts_of(ON, space=space)
+    (found,) = plan(facts, Wish(memory="no", min_free=FIVE_PERCENT), [], "", monitor=True).blockers
+    assert (found.reason, found.item, found.ways) == ("min-free", "vdb", ("make-room",))
+    for part in ("9216 MiB of 200.0 GiB", "web-data.qcow2", "needs 4 MiB", "keeps 5 %"):
+        assert part in found.message
+    facts = facts_of(ON, space={**space, "vdb": Space(0, 200 * GIB, 9, 2)})
+    made = plan(facts, Wish(memory="no", min_free=FIVE_PERCENT), [], "", monitor=True)
+    assert [b.reason for b in made.blockers] == ["no-space"]
+
+
+def test_plan_ram_that_would_leave_less_than_min_free_is_refused() -> None:
+    """542 MiB for RAM and tables and 4 MiB for the second disk leave 5 GiB, or 1 MiB less."""
+    for free, reasons in ((5 * GIB + 546 * MIB, []), (5 * GIB + 545 * MIB, ["min-free"])):
+        space = Space(free, 100 * GIB, 1000, 1)
+        facts = facts_of(RAM, space={"vda": space, "vdb": space})
+        made = plan(facts, Wish(memory="yes", min_free=FIVE_PERCENT), [], "", monitor=True)
+        assert [b.reason for b in made.blockers] == reasons

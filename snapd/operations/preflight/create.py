@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import AgentUnavailable, AlreadyExists
 from ...hypervisor import DomainFacts
-from ...model import State
+from ...model import NO_FLOOR, Floor, State
 from .blocker import Blocker
 from .disks import backing_blockers, disk_blockers, image_blockers, monitor_blockers
 from .domain import holder_blockers, memory_blockers, state_blockers
@@ -18,10 +18,12 @@ def create_blockers(
     memory: bool,
     quiesce: str = "no",
     over_saved_state: bool = False,
+    min_free: Floor = NO_FLOOR,
 ) -> list[Blocker]:
     """Everything against making one of that name now, the gravest first.
 
-    name: "" = one that is free is found. quiesce: no, try, require.
+    name: "" = one that is free is found. quiesce: no, try, require. min_free: what has to stay
+    free beside the images.
     """
     info = facts.info
     found = [*holder_blockers(facts)]
@@ -43,7 +45,7 @@ def create_blockers(
         found += _agent_blockers(facts)
     if memory:
         found += unmeasured_blockers(facts)
-    return [*found, *space_blockers(facts, create_needs(facts, memory=memory))]
+    return [*found, *space_blockers(facts, create_needs(facts, memory=memory), min_free)]
 
 
 def _agent_blockers(facts: DomainFacts) -> list[Blocker]:

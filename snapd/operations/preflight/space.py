@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ...errors import NoSpace, PreflightFailed
 from ...hypervisor import DomainFacts
-from ...model import Disk
+from ...model import NO_FLOOR, Disk, Floor
 from .blocker import Blocker
 from .disks import writable
 
 DISK_BYTES = 4 << 20
 METADATA_BYTES = 1 << 20
+LIBVIRT = "libvirt"  # the item of a blocker that is not about a disk's file system
 RAM_MARGIN = 20  # one part in so many on top: device state beside the RAM
 
 
@@ -43,28 +44,55 @@ def unmeasured_blockers(facts: DomainFacts) -> Iterator[Blocker]:
             yield Blocker(PreflightFailed, "image-unreadable", disk.target, why, ("try-again",))
 
 
-def space_blockers(facts: DomainFacts, needs: Mapping[str, int]) -> Iterator[Blocker]:
-    """File systems without the room; disks on the same one are counted together."""
+def space_blockers(
+    facts: DomainFacts, needs: Mapping[str, int], floor: Floor = NO_FLOOR
+) -> Iterator[Blocker]:
+    """File systems without the room; disks on the same one are counted together.
+
+    floor: what has to stay free beside the images when the snapshot is made.
+    """
+    for targets, files in _file_systems(facts, needs):
+        need = sum(needs[t] for t in targets)
+        free = min(facts.space[t].free for t in targets)
+        total = facts.space[targets[0]].total
+        if free < need:
+            yield _no_space(f"beside {files}", targets[0], need, free)
+        elif free - need < floor.of(total):
+            yield _under_floor(files, targets[0], need, free, total, floor)
+    metadata = facts.metadata
+    if metadata and (metadata.free < METADATA_BYTES or metadata.inodes == 0):
+        have = metadata.free if metadata.inodes else 0
+        yield _no_space("in libvirt's own folder", LIBVIRT, METADATA_BYTES, have)
+
+
+def _file_systems(facts: DomainFacts, needs: Mapping[str, int]) -> Iterator[tuple[list[str], str]]:
+    """The targets on each file system that could be measured, and what their files are called."""
     together: dict[int, list[str]] = {}
     for target in needs:
         if target in facts.space:
             together.setdefault(facts.space[target].device, []).append(target)
     sources = {d.target: d.source for d in facts.info.disks}
     for targets in together.values():
-        need = sum(needs[t] for t in targets)
-        free = min(facts.space[t].free for t in targets)
-        if free < need:
-            files = ", ".join(Path(sources[t]).name for t in targets)
-            yield _no_space(f"beside {files}", targets[0], need, free)
-    metadata = facts.metadata
-    if metadata and (metadata.free < METADATA_BYTES or metadata.inodes == 0):
-        have = metadata.free if metadata.inodes else 0
-        yield _no_space("in libvirt's own folder", "libvirt", METADATA_BYTES, have)
+        yield targets, ", ".join(Path(sources[t]).name for t in targets)
 
 
 def _no_space(where: str, item: str, need: int, have: int) -> Blocker:
     text = f"{_mib(need)} MiB are needed {where}, {have >> 20} MiB are free"
     return Blocker(NoSpace, "no-space", item, text, ("make-room",), need, have)
+
+
+def _under_floor(files: str, item: str, need: int, free: int, total: int, floor: Floor) -> Blocker:
+    by_size = floor.size > total * floor.percent // 100
+    text = (
+        f"{_size(free)} of {_size(total)} are free beside {files}; the snapshot needs "
+        f"{_mib(need)} MiB, and the policy keeps "
+        f"{_size(floor.size) if by_size else f'{floor.percent} %'} free (min_free)"
+    )
+    return Blocker(NoSpace, "min-free", item, text, ("make-room",), need + floor.of(total), free)
+
+
+def _size(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB" if size >= 10 << 30 else f"{size >> 20} MiB"
 
 
 def _mib(size: int) -> int:
