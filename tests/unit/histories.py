@@ -92,8 +92,9 @@ UNCOUNTED: list[dict[str, Any]] = [
     {"time_known": False},
     *({"state": status.value} for status in Status if status is not Status.OK),
 ]
-SNAPSHOTS = st.tuples(GAPS, st.sampled_from([{}] * len(UNCOUNTED) + UNCOUNTED))
-GOOD_SNAPSHOTS = st.tuples(GAPS, st.sampled_from(UNCOUNTED[:0] + [{}]))
+GOOD: list[dict[str, Any]] = [{}]
+SNAPSHOTS = st.tuples(GAPS, st.sampled_from(GOOD * len(UNCOUNTED) + UNCOUNTED))
+GOOD_SNAPSHOTS = st.tuples(GAPS, st.sampled_from(GOOD))
 
 
 @st.composite
