@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .bus.router import Router
 from .bus.signals import Signals
 from .bus.tree import Tree
 from .errors import InvalidArgument
+from .hypervisor import Hypervisor
 from .hypervisor.libvirt_driver import LibvirtHypervisor
 from .inventory import Inventory
 from .model import Problem
@@ -35,6 +36,7 @@ from .policy import (
     Engine,
     Health,
     Holds,
+    Newcomers,
     Policies,
     Pruner,
     Resting,
@@ -74,7 +76,10 @@ async def run(place: Place) -> None:
     settings, found = await _settings(place)
     store, lost = await _store(place.state)
     try:
-        rooms = await _rooms(place, settings, store, [*found, *lost])
+        hypervisor = LibvirtHypervisor(
+            place.uri or settings.uri or place.default_uri, monitor=settings.monitor
+        )
+        rooms = await build(place, settings, store, [*found, *lost], hypervisor)
         await _serve(place, rooms, interfaces, notifier)
     finally:
         await store.close()
@@ -111,29 +116,47 @@ async def _store(state: Path) -> tuple[Store, list[Problem]]:
     ]
 
 
-async def _rooms(place: Place, settings: Settings, store: Store, standing: list[Problem]) -> Rooms:
-    uri = place.uri or settings.uri or place.default_uri
-    hypervisor = LibvirtHypervisor(uri, monitor=settings.monitor)
-    jobs = Jobs(store, settings.parallel)
-    inventory = Inventory(hypervisor, jobs.holds)
+async def build(
+    place: Place,
+    settings: Settings,
+    store: Store,
+    standing: list[Problem],
+    hypervisor: Hypervisor,
+    clock: Callable[[], float] = time.time,
+    clocks: Callable[[int], ClockGuard] = ClockGuard,
+) -> Rooms:
+    """All rooms, connected, with what an earlier daemon left taken up. standing: what the start
+    found wrong; clocks: makes the guard, given the newest time that an earlier run saw."""
+    jobs = Jobs(store, settings.parallel, clock)
+    inventory = Inventory(hypervisor, jobs.holds, clock)
     jobs.listen(ended=lambda job: inventory.let_go(job.row.domain), freed=inventory.let_go)
-    operations = Operations(hypervisor, inventory, store, jobs)
+    operations = Operations(hypervisor, inventory, store, jobs, clock)
     catalog = Catalog(inventory, store, jobs)
-    holds = Holds(store)
+    holds = Holds(store, clock)
     operations.pause = lambda vm, why, uid: holds.hold("", vm, reason=why, owner=uid)
     policies = Policies(place.config / "policies.d", place.state / "policies.d")
-    guard = ClockGuard(last=int(await store.fact("clock") or 0))
+    guard = clocks(int(await store.fact("clock") or 0))
     pruner = Pruner(
-        operations, inventory, catalog, lambda: policies.in_force, settings, guard, holds=holds.of
+        operations,
+        inventory,
+        catalog,
+        lambda: policies.in_force,
+        settings,
+        guard,
+        clock,
+        holds.of,
     )
     SafetyKeeper(jobs, inventory, pruner)
     pruner.blocked = standing[0].message if standing else ""
     host = await asyncio.to_thread(machine_id)
-    resting = Resting(store, inventory, catalog, jobs)
+    resting = Resting(store, inventory, catalog, jobs, clock)
     engine = Engine(
-        policies, operations, inventory, store, pruner, guard, holds, resting, host=host
+        policies, operations, inventory, store, pruner, guard, holds, resting, clock, host
     )
-    health = Health(inventory, policies, engine, pruner, jobs, holds, guard, store.records_of)
+    health = Health(
+        inventory, policies, engine, pruner, jobs, holds, guard, store.records_of, clock
+    )
+    Newcomers(inventory, policies, engine)
     health.standing = standing
     health.frozen = operations.frozen_guests.listed
     await operations.frozen_guests.load()
@@ -156,6 +179,7 @@ async def _rooms(place: Place, settings: Settings, store: Store, standing: list[
         health=health,
         settings=settings,
         config=place.config,
+        clock=clock,
     )
 
 

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 MANAGER = "org.virtsnap.Snapd1.Manager"
 JOB = "org.virtsnap.Snapd1.Job"
 REVIEW_SECONDS = 0.2
+LATEST_REVIEW_SECONDS = 60.0
 DOMAIN_NAMES = ("Name", "State", "Support", "CurrentSnapshot", "Policies")
 SNAPSHOT_NAMES = (
     "Description",
@@ -66,6 +67,7 @@ class Publisher:
         self._problems: dict[str, Problem] = {}
         self._reverted: set[str] = set()
         self._review_due = False
+        self._later: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         rooms.inventory.on_change(self._on_change)
         rooms.inventory.on_status(self._on_status)
@@ -275,7 +277,7 @@ class Publisher:
     def _on_holds(self) -> None:
         for name in self._rooms.policies.in_force:
             if policy := self._house.policy(name):
-                self._signals.changed(policy, "Holds")
+                self._signals.changed(policy, "Holds", "Health")
         self._review()
 
     def _on_status(self) -> None:
@@ -291,11 +293,20 @@ class Publisher:
 
     def _compare_problems(self) -> None:
         self._review_due = False
+        if self._later:
+            self._later.cancel()
+        # some come and go by the clock alone, as what is overdue
+        loop = asyncio.get_running_loop()
+        self._later = loop.call_later(LATEST_REVIEW_SECONDS, self._review)
         now = {p.id: p for p in self._rooms.health.problems()}
         before, self._problems = self._problems, now
-        for signal, problem in _differences(before, now):
+        differences = list(_differences(before, now))
+        for signal, problem in differences:
             values = (problem.domain, problem.id, problem_row(problem))
             self._signals.signal(paths.ROOT, MANAGER, signal, *values)
+        for name in sorted({problem.policy for _signal, problem in differences}):
+            if policy := self._house.policy(name):
+                self._signals.changed(policy, "NextRun", "Health")
         self._signals.changed(self._house.manager, "Health", "NextRun")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..model import Problem
+from ..policy import Coverage
 from ..store import HistoryRow, HoldRow, RunRow
 from ..wire import paths
 from .listing import Row
@@ -19,6 +20,24 @@ def problem_row(problem: Problem) -> Row:
         "Since": problem.since,
         "Message": problem.message,
         "Ways": list(problem.ways),
+    }
+
+
+def coverage_row(row: Coverage) -> Row:
+    return {
+        "Policy": row.policy,
+        "DomainUUID": row.domain,
+        "DomainName": row.domain_name,
+        "Verdict": row.verdict,
+        "Kind": row.kind,
+        "PauseMilliseconds": row.pause_ms,
+        "NextRun": row.next_run,
+        "LastRun": row.last_run,
+        "LastSuccess": row.last_success,
+        "LastErrorName": row.error_name,
+        "LastErrorMessage": row.error_message,
+        "Health": row.health,
+        "RamKept": row.ram_kept,
     }
 
 
@@ -64,5 +83,6 @@ def _job(number: int) -> str:
 
 
 PROBLEM_FIELDS = list(problem_row(Problem("", "", "")))
+COVERAGE_FIELDS = list(coverage_row(Coverage()))
 RUN_FIELDS = list(run_row(RunRow(0, "", "", "", 0, 0, 0, "", "", "", 0)))
 HISTORY_FIELDS = list(history_row(HistoryRow(0, "", "", "")))

@@ -11,7 +11,7 @@ from .operations import Asker, Operations, identity
 from .ownership import Ownership
 from .preflight import Blocker, redefined
 from .preview import Preview
-from .support import delete_blocker, revert_blocker, support
+from .support import Outlook, delete_blocker, outlook, revert_blocker, support
 from .thaw import FrozenGuest
 from .wishes import DeleteWish, RevertWish, Wish
 
@@ -27,6 +27,7 @@ __all__ = [
     "Jobs",
     "Operations",
     "Outcome",
+    "Outlook",
     "Ownership",
     "Preview",
     "Request",
@@ -34,6 +35,7 @@ __all__ = [
     "Wish",
     "delete_blocker",
     "identity",
+    "outlook",
     "redefined",
     "revert_blocker",
     "support",

@@ -39,15 +39,20 @@ class PauseMeter:
         return self._last.get(uuid, -1)
 
 
+def measured_ms(records: Iterable[Record], *, memory: bool) -> int:
+    """What the last snapshot of its sort cost the running guest; -1 = none was measured."""
+    ran = (r for r in records if r.state is State.RUNNING and r.pause_ms >= 0)
+    same = [r for r in ran if (r.consistency is Consistency.MEMORY) == memory]
+    return max(same, key=lambda r: r.key.created).pause_ms if same else -1
+
+
 def estimate_ms(facts: DomainFacts, records: Iterable[Record], *, memory: bool) -> int:
     """What a snapshot would cost the guest: as the last one of its sort did, else a guess from
     the RAM and the allocated images."""
     if not facts.info.state.active:
         return 0
-    ran = (r for r in records if r.state is State.RUNNING and r.pause_ms >= 0)
-    same = [r for r in ran if (r.consistency is Consistency.MEMORY) == memory]
-    if same:
-        return max(same, key=lambda r: r.key.created).pause_ms
+    if (measured := measured_ms(records, memory=memory)) >= 0:
+        return measured
     allocated = sum(image.actual_size for image in facts.images.values())
     disks_ms = allocated * IMAGE_MS_PER_GIB // (1 << 30)
     ram_ms = facts.info.memory * 1000 // RAM_BYTES_PER_SECOND if memory else 0

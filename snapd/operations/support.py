@@ -4,8 +4,12 @@ measured, and what would have to be is `unchecked` until a preview looks."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from ..model import DomainInfo, Kind, SnapshotInfo
+from ..hypervisor import DomainFacts
+from ..model import DomainInfo, Kind, Record, SnapshotInfo
+from .pause import measured_ms
+from .plan import plan
 from .preflight import (
     Blocker,
     disk_blockers,
@@ -14,6 +18,7 @@ from .preflight import (
     state_blockers,
     tree_blockers,
 )
+from .wishes import Wish
 
 YES = "yes"
 UNCHECKED = "unchecked"
@@ -41,6 +46,41 @@ def support(
 
 def _word(blockers: Sequence[Blocker]) -> str:
     return blockers[0].reason if blockers else YES
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How a snapshot would fare. blocker: what is against it, None = nothing known; kind: what it
+    would be, "" where it cannot be made; pause_ms: the guest's standstill, -1 = unknown."""
+
+    blocker: Blocker | None
+    kind: str
+    pause_ms: int
+
+    @property
+    def verdict(self) -> str:
+        """`yes`, or the reason word."""
+        return self.blocker.reason if self.blocker else YES
+
+
+def outlook(
+    info: DomainInfo,
+    snapshots: Sequence[SnapshotInfo],
+    records: Sequence[Record],
+    wish: Wish,
+    *,
+    monitor: bool,
+    has_images: bool,
+) -> Outlook:
+    """How such a snapshot would fare now, by the very plan that makes it, but with no image looked
+    at: what they alone tell shows when it is made. records: ours of the domain."""
+    facts = DomainFacts(info, tuple(snapshots), info.disks, "", has_images=has_images)
+    made = plan(facts, wish, records, "", monitor=monitor)
+    pause = made.pause_ms
+    if info.state.active and not made.memory:  # the guess would be from images
+        pause = measured_ms(records, memory=False)
+    blocker = made.blockers[0] if made.blockers else None
+    return Outlook(blocker, "" if blocker else Kind.INTERNAL.value, pause)
 
 
 def revert_blocker(

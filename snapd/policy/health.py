@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
-from ..inventory import Inventory
-from ..model import DomainInfo, Policy, Problem, SnapshotInfo
-from ..operations import FrozenGuest, Jobs, redefined
+from ..inventory import DomainPicture, Inventory
+from ..model import DomainInfo, Policy, Problem, Record
+from ..operations import FrozenGuest, Jobs, Outlook
 from ..settings import matches
 from ..store import SlotRow
+from . import problems
+from .clock import ClockGuard
+from .coverage import Coverage, coverage, outlook_of, worst
 from .engine import Engine
 from .holds import Holds, told
 from .policies import Policies
+from .problems import problem
 from .prune import Pruner
 
-FROZEN_SECONDS = 30
+MAX_OUTLOOKS = 100  # of a domain; definitions that are only tried out come and go
 _WORST = ("critical", "warning")
 
 
@@ -35,8 +37,11 @@ class PolicyHealth:
 
 
 class Health:
-    """Problems and their `since`. standing: what the start of the daemon found wrong; frozen: lists
-    the guests that are not known to be thawed."""
+    """Problems and their `since`, and what each policy covers.
+
+    standing: what the start of the daemon found wrong; frozen: lists the guests that are not known
+    to be thawed. records: ours of a domain.
+    """
 
     def __init__(
         self,
@@ -46,19 +51,22 @@ class Health:
         pruner: Pruner,
         jobs: Jobs,
         holds: Holds,
+        guard: ClockGuard,
+        records: Callable[[str], Sequence[Record]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.standing: list[Problem] = []
         self.frozen: Callable[[], Sequence[FrozenGuest]] = list
         self._inventory, self._policies, self._engine = inventory, policies, engine
         self._pruner, self._jobs, self._clock = pruner, jobs, clock
-        self._holds = holds
+        self._holds, self._guard, self._records = holds, guard, records
         self._since: dict[str, int] = {}
+        self._outlooks: dict[str, tuple[DomainPicture, dict[tuple[str, str], Outlook]]] = {}
 
     def problems(self) -> list[Problem]:
         """All problems now, the critical ones first; each keeps the time it was first seen."""
         now = int(self._clock())
-        found = {p.id: p for p in self._all()}
+        found = {p.id: p for p in self._all(now)}
         self._since = {i: self._since.get(i, now) for i in found}
         dated = [replace(p, since=p.since or self._since[p.id]) for p in found.values()]
         return sorted(dated, key=lambda p: (_WORST.index(p.severity), p.since, p.id))
@@ -68,22 +76,52 @@ class Health:
         found = {p.severity for p in self.problems()}
         return next((severity for severity in _WORST if severity in found), "ok")
 
+    def coverage(self, policy: Policy, picture: DomainPicture) -> Coverage:
+        """How a policy, be it in force or not saved yet, fares on a domain that it matches."""
+        engine, uuid = self._engine, picture.info.uuid
+        saved = self._policies.in_force.get(policy.name) == policy
+        retry_at = engine.retry_at(policy.name, uuid) if saved else 0
+        return coverage(
+            policy,
+            picture.info,
+            self._outlook(policy, picture),
+            engine.slots.get((policy.name, uuid)),
+            int(self._clock()),
+            next_run=retry_at or engine.next_run(policy, uuid),
+            refused=engine.refused(policy.name, uuid) if saved else None,
+            held=self._holds.covering(policy.name, uuid) is not None,
+        )
+
+    def _outlook(self, policy: Policy, picture: DomainPicture) -> Outlook:
+        """It stays what it was until the domain is read again: lists and problems ask often."""
+        uuid, hypervisor = picture.info.uuid, self._inventory.hypervisor
+        seen, known = self._outlooks.get(uuid, (None, {}))
+        if seen is not picture or len(known) > MAX_OUTLOOKS:
+            known = {}
+            self._outlooks[uuid] = (picture, known)
+        key = (policy.name, policy.revision)
+        if key not in known:
+            known[key] = outlook_of(
+                policy,
+                picture,
+                self._records(uuid),
+                monitor=hypervisor.has_monitor,
+                has_images=hypervisor.has_images,
+            )
+        return known[key]
+
     def of_policy(self, policy: Policy) -> PolicyHealth:
-        rows = [
-            row
-            for picture in self._engine.domains_of(policy)
-            if (row := self._engine.slots.get((policy.name, picture.info.uuid)))
-        ]
-        last_run = max((r.last_run for r in rows), default=0)
-        failed = [r for r in rows if r.error_name]
-        latest = max(failed, key=lambda r: r.last_run, default=SlotRow("", "", 0))
+        """The worst of its domains, its newest success, its newest failure."""
+        rows = [self.coverage(policy, p) for p in self._engine.domains_of(policy)]
+        failed = [row for row in rows if row.error_name]
+        latest = max(failed, key=lambda row: row.last_run, default=Coverage())
         return PolicyHealth(
-            self._engine.next_run(policy),
-            last_run,
-            max((r.last_success for r in rows), default=0),
+            min((row.next_run for row in rows if row.next_run), default=0),
+            max((row.last_run for row in rows), default=0),
+            max((row.last_success for row in rows), default=0),
             latest.error_name,
             latest.error_message,
-            "critical" if failed else ("ok" if rows else "warning"),
+            worst([row.health for row in rows]),
         )
 
     def last_of_domain(self, uuid: str) -> SlotRow:
@@ -107,15 +145,16 @@ class Health:
 
     # --- what is wrong
 
-    def _all(self) -> Iterator[Problem]:
+    def _all(self, now: int) -> Iterator[Problem]:
         yield from self.standing
         yield from self._of_connection()
         yield from self._of_files()
         if self._inventory.connected and not self._inventory.loading:
             yield from self._of_coverage()
             yield from self._of_domains()
-        yield from still_frozen(self.frozen(), self._clock())
-        yield from self._of_runs()
+        yield from problems.still_frozen(self.frozen(), now)
+        yield from self._of_clock()
+        yield from self._of_policies(now)
         yield from self._of_holds()
         yield from self._of_half_made()
 
@@ -123,6 +162,10 @@ class Health:
         if not self._inventory.connected:
             uri = self._inventory.hypervisor.uri
             yield problem("not-connected", f"no connection to libvirt at {uri}", "critical")
+
+    def _of_clock(self) -> Iterator[Problem]:
+        if why := self._guard.distrust():
+            yield problem("clock", f"nothing is pruned, {why}")
 
     def _of_files(self) -> Iterator[Problem]:
         for error in self._policies.errors:
@@ -149,18 +192,20 @@ class Health:
             if not self._engine.domains_of(policy):
                 what = f"policy {policy.name} matches no VM"
                 yield problem("policy-matches-nothing", what, policy=policy.name)
+        slots: dict[str, list[SlotRow]] = {}
+        for row in self._engine.slots.values():
+            slots.setdefault(row.domain, []).append(row)
         for picture in pictures:
             info = picture.info
-            if not self.policies_of(info) and not any(_excludes(p, info) for p in in_force):
-                what = f"VM {info.name} is covered by no policy, and excluded by none"
-                yield problem("uncovered", what, domain=info)
+            if found := problems.uncovered(info, in_force, slots.get(info.uuid, ())):
+                yield found
 
     def _of_domains(self) -> Iterator[Problem]:
         for picture in self._inventory.domains.values():
             if picture.error:
                 what = f"VM {picture.info.name} does not answer: {picture.error.message}"
                 yield problem("unread", what, domain=picture.info)
-            yield from disk_problems(picture.info, list(picture.snapshots.values()))
+            yield from problems.disk_problems(picture.info, list(picture.snapshots.values()))
         for uuid, plan in self._pruner.held.items():
             if held := self._inventory.domains.get(uuid):
                 what = (
@@ -169,12 +214,18 @@ class Health:
                 )
                 yield problem("prune-held", what, domain=held.info, ways=("confirm-prune",))
 
-    def _of_runs(self) -> Iterator[Problem]:
-        for (name, uuid), row in self._engine.slots.items():
-            picture = self._inventory.domains.get(uuid)
-            if row.error_name and picture and name in self._policies.in_force:
-                what = f"policy {name} failed on VM {picture.info.name}: {row.error_message}"
-                yield problem("run-failed", what, "critical", policy=name, domain=picture.info)
+    def _of_policies(self, now: int) -> Iterator[Problem]:
+        for policy in self._policies.in_force.values():
+            for picture in self._engine.domains_of(policy):
+                row, info = self.coverage(policy, picture), picture.info
+                refused = self._engine.refused(policy.name, info.uuid)
+                retry_at = self._engine.retry_at(policy.name, info.uuid)
+                found = (
+                    problems.cannot_work(row, info),
+                    problems.overdue(row, info, now),
+                    problems.run_failed(row, info, refused, retry_at),
+                )
+                yield from filter(None, found)
 
     def _of_holds(self) -> Iterator[Problem]:
         for row in self._holds.in_force():
@@ -195,7 +246,7 @@ class Health:
     def _of_half_made(self) -> Iterator[Problem]:
         for row in self._jobs.half_made.rows():
             yield Problem(
-                id=_id("needs-attention", f"{row.domain}/{row.snapshot}"),
+                id=problems.identity("needs-attention", f"{row.domain}/{row.snapshot}"),
                 problem="needs-attention",
                 message=row.error_message,
                 severity="critical",
@@ -203,70 +254,3 @@ class Health:
                 domain_name=row.domain_name,
                 ways=tuple(row.detail.get("ways", ())),
             )
-
-
-def disk_problems(info: DomainInfo, snapshots: Sequence[SnapshotInfo]) -> Iterator[Problem]:
-    """A domain whose disks must not be written on, or could not be."""
-    for found in redefined(info, snapshots):
-        what = f"VM {info.name}: {found.message}; define it on its overlay again"
-        yield problem("redefined", what, "critical", domain=info, ways=found.ways)
-    if info.io_error:
-        what = (
-            f"VM {info.name} is paused since a disk of it could not be written (a full file "
-            "system?); make room, then resume it"
-        )
-        yield problem("io-error", what, "critical", domain=info, ways=("make-room", "resume"))
-
-
-def _excludes(policy: Policy, info: DomainInfo) -> bool:
-    """Whether a policy names a domain as one that it leaves out."""
-    named = replace(policy, domains=policy.exclude, exclude=())
-    return bool(policy.exclude) and matches(named, info.name, info.uuid)
-
-
-def still_frozen(guests: Sequence[FrozenGuest], now: float) -> Iterator[Problem]:
-    """Guests that nobody has got thawed for long. now: seconds UTC."""
-    for guest in guests:
-        if now - guest.since <= FROZEN_SECONDS:
-            continue
-        since = f"{datetime.fromtimestamp(guest.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
-        how = "was to be frozen and may be" if guest.late else "is frozen"
-        yield Problem(
-            id=_id("frozen", guest.domain),
-            problem="frozen",
-            message=f"VM {guest.name} {how}, since {since}: its guest agent does not answer "
-            "that it is thawed, which is asked again and again; meanwhile what writes in it hangs",
-            severity="critical",
-            domain=guest.domain,
-            domain_name=guest.name,
-            since=guest.since,
-            ways=("restart-agent", "reset"),
-        )
-
-
-def problem(
-    word: str,
-    message: str,
-    severity: str = "warning",
-    *,
-    domain: DomainInfo | None = None,
-    policy: str = "",
-    key: str = "",
-    ways: tuple[str, ...] = (),
-) -> Problem:
-    """A problem whose id is the same as long as word, domain, policy and key are."""
-    uuid = domain.uuid if domain else ""
-    return Problem(
-        id=_id(word, uuid, policy, key),
-        problem=word,
-        message=message,
-        severity=severity,
-        domain=uuid,
-        domain_name=domain.name if domain else "",
-        policy=policy,
-        ways=ways,
-    )
-
-
-def _id(*parts: str) -> str:
-    return f"{parts[0]}-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:12]}"

@@ -25,6 +25,7 @@ API = {
         "ListPolicies": "a{sv} -> aa{sv}a{sv}, -",
         "ListProblems": "a{sv} -> aa{sv}a{sv}, -",
         "ListJobs": "a{sv} -> aa{sv}a{sv}, -",
+        "ListCoverage": "sa{sv} -> aa{sv}a{sv}, -",
         "ListRuns": "sa{sv} -> aa{sv}a{sv}, -",
         "ListHistory": "sa{sv} -> aa{sv}a{sv}, -",
         "GetDomain": "sa{sv} -> o, -",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from snapd.model import Disk, DomainInfo, Kind, Problem, SnapshotInfo, State
-from snapd.policy.health import disk_problems
+from snapd.policy.problems import disk_problems
 
 VM = "22222222-2222-4222-8222-222222222201"
 FIRST = SnapshotInfo(

@@ -1,0 +1,159 @@
+"""What an admin must act on, in words: each function tells of one kind of trouble. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ..errors import SnapdError
+from ..model import DomainInfo, Policy, Problem, SnapshotInfo
+from ..operations import FrozenGuest, redefined
+from ..settings import matches
+from ..store import SlotRow
+from .coverage import YES, Coverage
+from .holds import moment
+
+FROZEN_SECONDS = 30
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def problem(
+    word: str,
+    message: str,
+    severity: str = "warning",
+    *,
+    domain: DomainInfo | None = None,
+    policy: str = "",
+    key: str = "",
+    ways: tuple[str, ...] = (),
+) -> Problem:
+    """A problem whose id is the same as long as word, domain, policy and key are."""
+    uuid = domain.uuid if domain else ""
+    return Problem(
+        id=identity(word, uuid, policy, key),
+        problem=word,
+        message=message,
+        severity=severity,
+        domain=uuid,
+        domain_name=domain.name if domain else "",
+        policy=policy,
+        ways=ways,
+    )
+
+
+def identity(*parts: str) -> str:
+    return f"{parts[0]}-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:12]}"
+
+
+def disk_problems(info: DomainInfo, snapshots: Sequence[SnapshotInfo]) -> Iterator[Problem]:
+    """A domain whose disks must not be written on, or could not be."""
+    for found in redefined(info, snapshots):
+        what = f"VM {info.name}: {found.message}; define it on its overlay again"
+        yield problem("redefined", what, "critical", domain=info, ways=found.ways)
+    if info.io_error:
+        what = (
+            f"VM {info.name} is paused since a disk of it could not be written (a full file "
+            "system?); make room, then resume it"
+        )
+        yield problem("io-error", what, "critical", domain=info, ways=("make-room", "resume"))
+
+
+def still_frozen(guests: Sequence[FrozenGuest], now: float) -> Iterator[Problem]:
+    """Guests that nobody has got thawed for long. now: seconds UTC."""
+    for guest in guests:
+        if now - guest.since <= FROZEN_SECONDS:
+            continue
+        since = f"{datetime.fromtimestamp(guest.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        how = "was to be frozen and may be" if guest.late else "is frozen"
+        yield Problem(
+            id=identity("frozen", guest.domain),
+            problem="frozen",
+            message=f"VM {guest.name} {how}, since {since}: its guest agent does not answer "
+            "that it is thawed, which is asked again and again; meanwhile what writes in it hangs",
+            severity="critical",
+            domain=guest.domain,
+            domain_name=guest.name,
+            since=guest.since,
+            ways=("restart-agent", "reset"),
+        )
+
+
+# --- policies on VMs
+
+
+def cannot_work(row: Coverage, info: DomainInfo) -> Problem | None:
+    """Told at once, not when the slot comes; what only a run found out is told as its failure."""
+    if row.verdict == YES or (row.found_by_run and row.error_name):
+        return None
+    what = f"policy {row.policy} cannot work on VM {info.name}: {row.why}"
+    return problem("cannot-work", what, policy=row.policy, domain=info, ways=row.ways)
+
+
+def overdue(row: Coverage, info: DomainInfo, now: int) -> Problem | None:
+    """What should have been made twice by now, and was not."""
+    if not row.overdue:
+        return None
+    last = f"its last success was at {moment(row.last_success)}"
+    what = (
+        f"policy {row.policy} is overdue on VM {info.name} for {span(now - row.overdue)}: the "
+        f"second slot without a success came at {moment(row.overdue)}; "
+        f"{last if row.last_success else 'it has had none there yet'}"
+    )
+    if row.error_message:
+        what += f"; its last error: {row.error_message}"
+    ways = ("policy-run",)
+    found = problem("overdue", what, "critical", policy=row.policy, domain=info, ways=ways)
+    return replace(found, since=row.overdue)
+
+
+def run_failed(
+    row: Coverage, info: DomainInfo, refused: SnapdError | None, retry_at: int
+) -> Problem | None:
+    """The last run of a policy on a VM, where it failed; and when it is tried again."""
+    if not row.error_name:
+        return None
+    what = f"policy {row.policy} failed on VM {info.name}: {row.error_message}"
+    if refused:
+        what += "; it is not tried again until the VM or the policy changes"
+    elif retry_at:
+        what += f"; it is tried again at {moment(retry_at)}"
+    return problem("run-failed", what, "critical", policy=row.policy, domain=info)
+
+
+def uncovered(
+    info: DomainInfo, in_force: Collection[Policy], slots: Collection[SlotRow]
+) -> Problem | None:
+    """A VM that no policy covers: unless a policy says so, and it has not come to that by a rename
+    alone. slots: those of the VM."""
+    if any(matches(p, info.name, info.uuid) for p in in_force):
+        return None
+    if any(f"uuid:{info.uuid}" in map(str.lower, p.exclude) for p in in_force):
+        return None
+    left = {s.policy: s.domain_name for s in slots if s.domain_name not in ("", info.name)}
+    by_rename = [p for p in in_force if p.name in left and matches(p, left[p.name], info.uuid)]
+    if by_rename:
+        names = " and ".join(sorted(p.name for p in by_rename))
+        was = " and ".join(sorted({left[p.name] for p in by_rename}))
+        what = (
+            f"VM {info.name} is covered by no policy any more: it has left {names} when it was "
+            f"renamed from {was}; have a policy cover it, or exclude it as uuid:{info.uuid}"
+        )
+        return problem("uncovered", what, domain=info)
+    if any(_excludes(p, info) for p in in_force):
+        return None
+    what = f"VM {info.name} is covered by no policy, and excluded by none"
+    return problem("uncovered", what, domain=info)
+
+
+def _excludes(policy: Policy, info: DomainInfo) -> bool:
+    """Whether a policy names a domain as one that it leaves out."""
+    named = replace(policy, domains=policy.exclude, exclude=())
+    return bool(policy.exclude) and matches(named, info.name, info.uuid)
+
+
+def span(seconds: int) -> str:
+    """`3 d`, `26 h`: a unit is used from twice its length on."""
+    size, unit = next(((s, u) for s, u in _UNITS if seconds >= 2 * s), _UNITS[-1])
+    return f"{seconds // size} {unit}"
