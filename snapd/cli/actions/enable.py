@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from argparse import Namespace
 from pathlib import Path
 
 from ...errors import InvalidArgument, NoSuchPolicy, Protected
 from ...model import Policy, Warned
-from ...settings import check_definition, matches, system_timezone
+from ...settings import check_definition, system_timezone
 from ..client import Client, Row
 from ..confirm import confirm
 from ..output import times
 from ..output.screen import Screen
 from ..output.text import name
+from .coverage import WORKS, works
 from .policies import keeps
 from .validate import read_definition
 
@@ -26,12 +28,14 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
     rows, _ = await client.rows("ListPolicies", fields=["Name", "Revision", "Source"])
     present = next((row for row in rows if row["Name"] == policy.name), None)
     _refuse(policy, present)
-    domains, _ = await client.rows("ListDomains")
-    covered = [row for row in domains if matches(policy, row["Name"], row["UUID"])]
     definition = dict(policy.definition)
+    (domains, _), (covered, _) = await asyncio.gather(
+        client.rows("ListDomains", fields=["UUID", "State", "Policies"]),
+        client.rows("ListCoverage", policy.name, definition=definition),
+    )
     slots = await client.ask("PreviewSchedule", policy.name, definition=definition, count=1)
     first = times.moment(slots[0][0], screen.now) if slots[0] else "none"
-    _show(screen, policy, covered, len(domains), first)
+    _show(screen, policy, covered, domains, first)
     for warning in warnings:
         screen.note(f"warning: {warning.item}: {warning.message}")
     revision = present["Revision"] if present else ""
@@ -47,7 +51,7 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
     run, status = screen.command("policy", "run", policy.name), screen.command("status")
     screen.say(f"to take the first snapshots now: {run}; to look after it: {status}")
     screen.document(
-        {"Name": policy.name, "Revision": revision, "NextFires": slots[0], "Domains": covered}
+        {"Name": policy.name, "Revision": revision, "NextFires": slots[0], "Coverage": covered}
     )
     return 0
 
@@ -84,19 +88,21 @@ def _refuse(policy: Policy, present: Row | None) -> None:
         )
 
 
-def _show(screen: Screen, policy: Policy, covered: list[Row], total: int, first: str) -> None:
+def _show(
+    screen: Screen, policy: Policy, covered: list[Row], domains: list[Row], first: str
+) -> None:
     keep = policy.definition.get("keep")
     rules = keeps(keep) if isinstance(keep, dict) else ""
     screen.say(
         f"policy {policy.name}: schedule {policy.schedule} ({policy.timezone}), keeps {rules}, "
         f"{'with' if policy.memory else 'without'} RAM"
     )
-    screen.say(f"it covers {len(covered)} of {total} VMs; first run {first}")
-    wanted = "internal-memory" if policy.memory else "internal"
+    screen.say(f"it covers {len(covered)} of {len(domains)} VMs; first run {first}")
+    by_uuid = {row["UUID"]: row for row in domains}
     rows = []
     for row in covered:
-        verdict = row["Support"].get(wanted, "unchecked")
-        kind = "internal" if verdict == "yes" else ""
-        others = [label for label in row["Policies"] if label != policy.name]
-        rows.append([name(row["Name"]), row["State"], kind, verdict, ", ".join(others), first])
-    screen.table(["VM", "STATE", "KIND", "CAN WORK", "ALREADY UNDER", "FIRST RUN"], rows)
+        vm = by_uuid.get(row["DomainUUID"], {"State": "", "Policies": []})
+        others = ", ".join(label for label in vm["Policies"] if label != policy.name)
+        run = times.moment(row["NextRun"], screen.now)
+        rows.append([name(row["DomainName"]), vm["State"], *works(row), others, run])
+    screen.table(["VM", "STATE", *WORKS, "ALREADY UNDER", "FIRST RUN"], rows)

@@ -40,7 +40,7 @@ def _costs(preview: dict[str, Any]) -> list[str]:
     pause, need = preview["PauseMilliseconds"], preview["SpaceNeed"]
     found = []
     if pause > 0:
-        found.append(f"  the VM stands still for about {_span(pause)}")
+        found.append(f"  the VM stands still for about {span(pause)}")
     elif pause < 0:
         found.append("  the VM stands still for a moment; how long isn't known")
     if need:
@@ -49,9 +49,15 @@ def _costs(preview: dict[str, Any]) -> list[str]:
     return found
 
 
-def _span(milliseconds: int) -> str:
+def span(milliseconds: int) -> str:
+    """`40 ms`, `12 s`: how long a guest stands still."""
     return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.0f} s"
 
 
 def _mib(size: int) -> int:
     return size >> 20
+
+
+def size(count: int) -> str:
+    """`512 MiB`, `40.0 GiB`."""
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{_mib(count)} MiB"

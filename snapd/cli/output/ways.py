@@ -64,6 +64,10 @@ def told(words: Iterable[str], bus: str, problem: Mapping[str, str] | None = Non
 def _told(word: str, bus: str, problem: Mapping[str, str]) -> str:
     if word == "policy-enable":
         return text.command(bus, "policy", "enable", "nightly")
+    if word == "policy-run":
+        words = (problem.get("Policy", "POLICY"), problem.get("DomainUUID", ""))
+        run = text.command(bus, "policy", "run", *filter(None, words))
+        return f"make it up now: {run}"
     if word == "audit":
         return text.command(bus, "audit", *filter(None, [problem.get("DomainUUID", "")]))
     if word == "unhold":

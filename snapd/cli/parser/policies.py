@@ -29,10 +29,24 @@ def add(commands: Commands) -> None:
         """virtsnap policy list
         virtsnap policy list --json""",
     )
+    _coverage(inner)
     _enable(inner)
     _run(inner)
     _remove(inner)
     _validate(inner)
+
+
+def _coverage(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "coverage",
+        "coverage.coverage",
+        "list the VMs that policies cover: whether it works there, when it runs, and how it fares",
+        """virtsnap policy coverage
+        virtsnap policy coverage nightly
+        virtsnap policy coverage --json""",
+    )
+    parser.add_argument("policy", metavar="NAME", nargs="?", default="", help="one policy only")
 
 
 def _enable(commands: Commands) -> None:

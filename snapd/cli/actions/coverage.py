@@ -1,0 +1,47 @@
+"""policy coverage: each policy with each VM that it covers, and how it fares there."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ..client import Client, Row
+from ..output import times
+from ..output.previews import size, span
+from ..output.screen import Screen
+from ..output.text import name
+
+WORKS = ["KIND", "CAN WORK", "VM STANDS STILL", "RAM KEPT"]
+
+
+async def coverage(client: Client, args: Namespace, screen: Screen) -> int:
+    rows, info = await client.rows("ListCoverage", args.policy)
+    headers = ["POLICY", "VM", "HEALTH", *WORKS, "NEXT RUN", "LAST SUCCESS"]
+    screen.table(headers, [_cells(row, screen) for row in rows])
+    for row in rows:
+        if row["LastErrorMessage"]:
+            what = f"policy {row['Policy']} on VM {name(row['DomainName'])}"
+            screen.note(f"{what} failed last: {row['LastErrorMessage']}")
+    if not rows:
+        screen.note(f"policy {args.policy} matches no VM" if args.policy else "no VM is covered")
+    screen.document({"rows": rows, "info": info})
+    return 0
+
+
+def _cells(row: Row, screen: Screen) -> list[str]:
+    return [
+        row["Policy"],
+        name(row["DomainName"]),
+        row["Health"],
+        *works(row),
+        times.moment(row["NextRun"], screen.now),
+        times.moment(row["LastSuccess"], screen.now),
+    ]
+
+
+def works(row: Row) -> list[str]:
+    """The cells below WORKS: yes or why not, and what it costs."""
+    if row["Verdict"] != "yes":
+        return ["", row["Verdict"], "", ""]
+    pause, ram = row["PauseMilliseconds"], row["RamKept"]
+    still = "for a moment" if pause < 0 else span(pause) if pause else "no"
+    return [row["Kind"], "yes", still, f"up to {size(ram)}" if ram else ""]
