@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ def test_create_bad_name_is_refused_with_a_name_that_works(running: House) -> No
         (["create", "web-1", "by-hand"], 4, "AlreadyExists"),
         (["policy", "run", "nope"], 3, "NoSuchPolicy"),
         (["policy", "remove", "nope"], 3, "NoSuchPolicy"),
+        (["policy", "show", "nope"], 3, "NoSuchPolicy"),
         (["policy", "enable", "nope"], 3, "NoSuchPolicy"),
         (["policy", "enable", "./nope.toml"], 2, "InvalidArgument"),
     ],
@@ -378,6 +380,30 @@ def test_policy_remove_keeps_the_snapshots(running: House) -> None:
     assert cli(running, "policy", "remove", "nightly").code == 0
     assert running.client.rows("ListPolicies") == []
     assert len(running.client.snapshots("web-1")) == 2
+
+
+def test_policy_show_is_its_file_with_what_is_odd_about_it(house: House) -> None:
+    text = "domains = ['web-*']\non = ['start']\ncatch_up = 'skip'\n[keep]\nlast = 2\n"
+    house.policy("triggered", text)
+    house.start()
+    done = cli(house, "policy", "show", "triggered")
+    assert done.code == 0
+    shown = [line[4:] for line in done.out.splitlines() if line.startswith("    ")]
+    assert tomllib.loads("\n".join(shown)) == tomllib.loads(text)
+    assert "policy triggered, an admin's file" in done.out
+    assert done.err.startswith("warning: catch_up: ")
+    document = cli(house, "policy", "show", "triggered", "--json").json
+    assert [row["Key"] for row in document["Warnings"]] == ["catch_up"]
+    assert document["Definition"] == tomllib.loads(text)
+    listed = cli(house, "policy", "list")
+    assert "on start" in listed.out
+
+
+def test_policy_show_without_oddities_warns_of_nothing(running: House) -> None:
+    cli(running, "policy", "enable", "nightly")
+    done = cli(running, "policy", "show", "nightly")
+    assert (done.code, done.err) == (0, "")
+    assert 'schedule = "30 2 * * *"' in done.out and "set through the API" in done.out
 
 
 def test_history_of_a_deleted_snapshot_says_who_and_what(running: House) -> None:

@@ -101,3 +101,14 @@ def test_validate_odd_policy_is_valid_with_a_warning(
     path.write_text(GOOD.replace("30 2 * * *", "* * * * *"))
     code, answer = validate(capsys, path)
     assert code == 0 and [each["Key"] for each in answer["Warnings"]] == ["schedule"]
+
+
+def test_validate_policy_of_triggers_has_no_slots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "triggered.toml"
+    path.write_text(GOOD.replace('schedule = "30 2 * * *"', 'on = ["start"]'))
+    assert run(["policy", "validate", str(path)]) == 0
+    warning, verdict = capsys.readouterr().out.splitlines()
+    assert warning.startswith(f"{path}: warning: timezone: ")
+    assert verdict.endswith("policy triggered, time zone Europe/Berlin")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
 
 from ..client import Client, Row
 from ..confirm import confirm
@@ -20,7 +22,7 @@ async def list_policies(client: Client, _args: Namespace, screen: Screen) -> int
     (rows, info), (problems, _) = await asyncio.gather(
         client.rows("ListPolicies"), client.rows("ListProblems")
     )
-    headers = ["POLICY", "VMS", "SCHEDULE", "KEEPS", "NEXT RUN", "LAST SUCCESS", "HEALTH", "FROM"]
+    headers = ["POLICY", "VMS", "WHEN", "KEEPS", "NEXT RUN", "LAST SUCCESS", "HEALTH", "FROM"]
     screen.table(headers, [_cells(row, screen) for row in rows])
     if not rows:
         enable = screen.command("policy", "enable", "nightly")
@@ -39,13 +41,19 @@ def _cells(row: Row, screen: Screen) -> list[str]:
     return [
         row["Name"],
         " ".join(definition.get("domains", [])) + but,
-        definition.get("schedule", ""),
+        when(definition),
         keeps(definition.get("keep", {})),
         times.moment(row["NextRun"], screen.now),
         times.moment(row["LastSuccess"], screen.now),
         row["Health"],
         row["Source"],
     ]
+
+
+def when(definition: Mapping[str, Any]) -> str:
+    """`30 2 * * *, on start, crash`: a policy's schedule and its triggers."""
+    on = ", ".join(definition.get("on", ()))
+    return ", ".join(part for part in (definition.get("schedule", ""), on and f"on {on}") if part)
 
 
 def keeps(rules: Row) -> str:

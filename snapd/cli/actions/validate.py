@@ -72,7 +72,8 @@ def _show(screen: Screen, file: str, checked: Checked, slots: list[int]) -> None
     screen.say(
         f"{file} is valid: policy {checked.policy.name}, time zone {checked.policy.timezone}"
     )
-    screen.say("next_fires (UTC):")
+    if checked.policy.schedule:
+        screen.say("next_fires (UTC):")
     for slot in slots:
         screen.say(f"  {utc(slot)}")
 

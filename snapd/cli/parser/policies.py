@@ -1,4 +1,4 @@
-"""Commands about policies: list, enable, run, remove, validate."""
+"""Commands about policies: list, enable, run, remove, show, validate."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def add(commands: Commands) -> None:
     _enable(inner)
     _run(inner)
     _remove(inner)
+    _show(inner)
     _validate(inner)
 
 
@@ -87,6 +88,18 @@ def _remove(commands: Commands) -> None:
     )
     parser.add_argument("policy", metavar="NAME", help="name of a policy")
     yes_option(parser)
+
+
+def _show(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "show",
+        "show.show",
+        "show a policy in force: its file, its next and last run, what is odd about it",
+        """virtsnap policy show nightly
+        virtsnap policy show nightly --json""",
+    )
+    parser.add_argument("policy", metavar="NAME", help="name of a policy")
 
 
 def _validate(commands: Commands) -> None:
