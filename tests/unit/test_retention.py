@@ -1,4 +1,4 @@
-"""Retention against restic's own results and written cases."""
+"""Retention against restic's own results, and what its reasons say."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ from snapd.planning.retention import (
 
 DATA = Path(__file__).parents[1] / "data" / "planning"
 RESTIC: dict[str, Any] = json.loads((DATA / "retention_restic.json").read_text())
-CASES = {c["id"]: c for c in json.loads((DATA / "retention_cases.json").read_text())}
 UTC_ZONE = ZoneInfo("UTC")
 NOW = 1795521600
 DAY = 86400
@@ -57,8 +56,6 @@ def keep_of(policy: dict[str, Any]) -> Keep:
     within = counts.pop("within", None)
     if within is None:
         return Keep(**counts)
-    if isinstance(within, str):  # the written cases: "7d"
-        return Keep(**counts, within=int(within.removesuffix("d")) * DAY)
     return Keep(**counts, within=within.get("d", 0) * DAY + within.get("h", 0) * 3600)
 
 
@@ -68,46 +65,6 @@ def test_plan_restic_rules_keep_what_restic_keeps(case: dict[str, Any]) -> None:
     now = max(c.created for c in candidates)
     decisions = plan(candidates, keep_of(case["policy"]), now, UTC_ZONE)
     assert [c.created for c in kept(decisions)] == [seconds(text) for text in case["kept"]]
-
-
-def candidates_of(case: dict[str, Any]) -> list[Candidate]:
-    return [
-        Candidate(
-            s["name"],
-            s["created"] or 0,
-            pinned=s["pinned"],
-            state=s.get("state", "ok"),
-            time_known=s["created"] is not None,
-            labels=tuple(s["owner"].removeprefix("policy:").split(",")),
-        )
-        for s in case["snapshots"]
-    ]
-
-
-def rules_of(case: dict[str, Any]) -> dict[str, Rules]:
-    policies = case["policy"] if "p1" in case["policy"] else {"p1": case["policy"]}
-    zone = ZoneInfo(case["tz"])
-    return {label: Rules(keep_of(policy), zone) for label, policy in policies.items()}
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["keep_counts_simple", "pinned_survives", "clock_jumped_forward", "clock_jumped_back",
-     "missing_creation_time", "in_flight_and_failed", "two_policies_one_vm", "dst_autumn_hourly"],
-)  # fmt: skip
-def test_plan_labels_written_case(name: str) -> None:
-    case = CASES[name]
-    decisions = plan_labels(candidates_of(case), rules_of(case), case["now"])
-    assert set(case["must_keep"]) <= ids(decisions)
-    assert set(case["must_delete"]) == ids(decisions, keep=False)
-    assert all(d.reasons for d in decisions)
-
-
-def test_plan_labels_safety_snapshot_does_not_push_out_the_target() -> None:
-    case = CASES["safety_snapshot_at_limit"]
-    safety = Candidate(case["action"]["safety_snapshot"], case["now"])
-    decisions = plan_labels([*candidates_of(case), safety], rules_of(case), case["now"])
-    assert ids(decisions) == set(case["must_keep"])
 
 
 def test_plan_iso_week_over_new_year_is_one_bucket() -> None:
@@ -240,9 +197,9 @@ def test_candidate_of_snapshot_no_policy_made_has_no_label(origin: Origin) -> No
 def test_plan_100000_snapshots_takes_about_a_second() -> None:
     made = [Candidate(f"s{n}", NOW - n * 3600) for n in range(100_000)]
     keep = Keep(last=3, hourly=24, daily=7, weekly=4, monthly=12, yearly=5)
-    start = time.monotonic()
+    start = time.process_time()
     decisions = plan(made, keep, NOW, ZoneInfo("Europe/Berlin"))
-    assert time.monotonic() - start < 3  # 0.4 s on two slow cores; a loaded machine may be slower
+    assert time.process_time() - start < 2  # of a processor; 0.4 s on a slow one
     assert 40 <= len(kept(decisions)) <= 55
 
 
