@@ -32,10 +32,17 @@ class Daemon:
     """virtsnapd on a bus of the tests'; its state outlives stop() and kill()."""
 
     def __init__(
-        self, address: str, uri: str, folder: Path, entry: Sequence[str] = ("snapd",)
+        self,
+        address: str,
+        uri: str,
+        folder: Path,
+        entry: Sequence[str] = ("snapd",),
+        system_bus: str = "",
     ) -> None:
-        """entry: the module that is run, and what it wants before the daemon's own arguments."""
+        """entry: the module that is run, and what it wants before the daemon's own arguments.
+        system_bus: where it is to look for logind; this machine's own is never asked."""
         self._entry = entry
+        self._system_bus = system_bus or f"unix:path={folder}/no-bus"
         self.config, self.state = folder / "etc", folder / "state"
         for made in (self.config, self.config / "policies.d", self.state):
             made.mkdir(parents=True, exist_ok=True)
@@ -71,6 +78,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 cwd=TOP,
+                env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self._system_bus},
                 start_new_session=True,
             )
         deadline = time.monotonic() + timeout

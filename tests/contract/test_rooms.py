@@ -25,7 +25,8 @@ MAY = {
     "policy": VOCABULARY | {"operations", "inventory", "store", "settings", "names", "planning"},
     "cli": VOCABULARY | {"wire", "settings", "planning"},
 }
-OUTERMOST = {"daemon", "service", "__main__", "__init__"}  # what builds and connects the rooms
+# what builds and connects the rooms
+OUTERMOST = {"daemon", "service", "logind", "__main__", "__init__"}
 GUARDED = {"libvirt": "hypervisor", "libvirtaio": "hypervisor", "dbus_next": "wire"}
 
 
