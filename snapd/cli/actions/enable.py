@@ -15,7 +15,7 @@ from ..output import times
 from ..output.screen import Screen
 from ..output.text import name
 from .coverage import WORKS, works
-from .policies import keeps
+from .policies import keeps, when
 from .validate import read_definition
 
 INSTALLED = Path("/usr/share/virtsnapd/policies")
@@ -94,7 +94,7 @@ def _show(
     keep = policy.definition.get("keep")
     rules = keeps(keep) if isinstance(keep, dict) else ""
     screen.say(
-        f"policy {policy.name}: schedule {policy.schedule} ({policy.timezone}), keeps {rules}, "
+        f"policy {policy.name}: {when(policy.definition)} ({policy.timezone}), keeps {rules}, "
         f"{'with' if policy.memory else 'without'} RAM"
     )
     screen.say(f"it covers {len(covered)} of {len(domains)} VMs; first run {first}")
