@@ -66,6 +66,8 @@ class Health:
     def problems(self) -> list[Problem]:
         """All problems now, the critical ones first; each keeps the time it was first seen."""
         now = int(self._clock())
+        for uuid in self._outlooks.keys() - self._inventory.domains.keys():
+            del self._outlooks[uuid]
         found = {p.id: p for p in self._all(now)}
         self._since = {i: self._since.get(i, now) for i in found}
         dated = [replace(p, since=p.since or self._since[p.id]) for p in found.values()]
@@ -93,12 +95,13 @@ class Health:
         )
 
     def _outlook(self, policy: Policy, picture: DomainPicture) -> Outlook:
-        """It stays what it was until the domain is read again: lists and problems ask often."""
+        """Known until the domain is another: lists and problems ask often, for all of them."""
         uuid, hypervisor = picture.info.uuid, self._inventory.hypervisor
-        seen, known = self._outlooks.get(uuid, (None, {}))
+        seen, known = self._outlooks.get(uuid, (picture, {}))
         if seen is not picture or len(known) > MAX_OUTLOOKS:
-            known = {}
-            self._outlooks[uuid] = (picture, known)
+            same = (seen.info, seen.snapshots) == (picture.info, picture.snapshots)
+            known = known if same and len(known) <= MAX_OUTLOOKS else {}
+        self._outlooks[uuid] = (picture, known)
         key = (policy.name, policy.revision)
         if key not in known:
             known[key] = outlook_of(
