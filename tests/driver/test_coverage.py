@@ -150,6 +150,36 @@ def test_cannot_work_is_told_when_the_policy_is_read(house: House) -> None:
     assert client.properties(paths.policy("td"), "Policy")["Health"] == "warning"
 
 
+def test_cannot_work_on_a_raw_disk_is_told_with_the_way_out(house: House) -> None:
+    first, rest = HOST.read_text().split("<name>db-1</name>")
+    house.serve_text(first + "<name>db-1</name>" + rest.replace("type='qcow2'", "type='raw'", 1))
+    house.policy("all", HOURLY.replace("web-*", "*"))
+    client = house.start()
+    client.rows("ListDomains")
+    (row,) = about(client, "cannot-work")
+    assert (row["DomainName"], row["DomainUUID"], row["Policy"]) == ("db-1", DB1, "all")
+    assert "disk vda is raw" in row["Message"] and "convert-to-qcow2" in row["Ways"]
+    assert client.rows("ListCoverage", "all")[0]["Verdict"] == "raw-disk"
+    house.policy("all", HOURLY)
+    client.call("Reload")
+    assert about(client, "cannot-work") == []
+
+
+def test_run_that_was_refused_says_that_it_is_not_tried_again(house: House) -> None:
+    house.serve(f"test://{NODE}")
+    house.policy("td", HOURLY.replace("web-*", "tdsaved"))
+    joined(house.start())
+    house.stop()
+    set_slots(house, last_slot=int(time.time()) // HOUR * HOUR - 3 * HOUR)
+    client = house.start()
+    (row,) = client.until("the slot", lambda: about(client, "run-failed"))
+    assert "not tried again until the VM or the policy changes" in row["Message"]
+    assert (row["Severity"], row["DomainName"]) == ("critical", "tdsaved")
+    (covered,) = client.rows("ListCoverage", "td")
+    assert (covered["Verdict"], covered["Health"]) == ("managed-save", "critical")
+    assert covered["LastErrorMessage"] in row["Message"]
+
+
 def test_overdue_is_told_right_at_the_start_and_gone_after_a_run(house: House) -> None:
     """The daemon was down over two slots, and catches none of them up."""
     house.policy("web", SKIPS)
