@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .errors import InvalidArgument, NoSuchDomain, NoSuchSnapshot, SnapdError, Unavailable
-from .hypervisor import DomainEvent, Hypervisor
+from .hypervisor import DomainEvent, EventKind, Hypervisor
 from .model import DomainInfo, SnapshotInfo
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,10 @@ POLL_SECONDS = 60.0
 BUSY_SECONDS = 5.0
 PARALLEL_READS = 4
 LOADING_WAIT = 10.0
+ECHO_SECONDS = 3.0
+"""How long after a job of ours an event is still taken for its doing."""
+_AT_REST = (EventKind.DEFINED, EventKind.UNDEFINED, EventKind.RENAMED)
+"""What also happens to a domain that is off, and writes to none of its disks."""
 
 
 @dataclass(slots=True)
@@ -74,9 +79,12 @@ class Inventory:
         self._tried = asyncio.Event()
         self._wanted: dict[str, None] = {}
         self._missed: set[str] = set()
+        self._let_go: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._listeners: list[Callable[[Change], None]] = []
         self._status: list[Callable[[], None]] = []
+        self._triggers: list[Callable[[str, str], None]] = []
+        self._active: list[Callable[[str], None]] = []
         self._reads = asyncio.Semaphore(PARALLEL_READS)
         self._locks: dict[str, asyncio.Lock] = {}
         hypervisor.on_event(self._on_event)
@@ -89,6 +97,17 @@ class Inventory:
     def on_status(self, call: Callable[[], None]) -> None:
         """Have it told that connected, loading or versions may have changed."""
         self._status.append(call)
+
+    def on_trigger(self, call: Callable[[str, str], None]) -> None:
+        """Have it told what a domain did by itself, as (UUID, word): start, shutdown, crash. Never
+        what a revert did, or may have been the doing of a job of ours: that is dropped, not put
+        off."""
+        self._triggers.append(call)
+
+    def on_active(self, call: Callable[[str], None]) -> None:
+        """Have the UUID told of each domain that is active or has been, whenever an event or a
+        listing says so, and of each that was reverted; whoever's doing that is."""
+        self._active.append(call)
 
     @property
     def connected(self) -> bool:
@@ -172,6 +191,8 @@ class Inventory:
                 if picture := self.domains.get(uuid):
                     picture.error = e
                 raise
+            if info.state.active or info.instance >= 0:
+                self._tell_active(uuid)
             picture = DomainPicture(info, {s.name: s for s in snapshots}, now)
             self._replace(uuid, picture)
             if info.busy:  # its end sends no event of every job
@@ -190,6 +211,7 @@ class Inventory:
         before = self.domains.pop(uuid, None)
         self.unread.pop(uuid, None)
         self._locks.pop(uuid, None)
+        self._let_go.pop(uuid, None)
         if before:
             self._tell(Change(uuid, before, None, before.checked))
 
@@ -220,14 +242,33 @@ class Inventory:
 
     # --- what makes us look
 
+    def _tell_active(self, uuid: str) -> None:
+        for call in self._active:
+            call(uuid)
+
     def _on_event(self, event: DomainEvent) -> None:
+        if event.from_snapshot or event.kind not in _AT_REST:
+            self._tell_active(event.uuid)
         if self._hold(event.uuid):
             self._missed.add(event.uuid)
         else:
             self.look(event.uuid)
+        if event.trigger and not event.from_snapshot:
+            self._on_act(event)
+
+    def _on_act(self, event: DomainEvent) -> None:
+        """A domain was started, shut down or crashed: tell it where that was not our doing."""
+        since = time.monotonic() - self._let_go.get(event.uuid, -math.inf)
+        if self._hold(event.uuid) or since < ECHO_SECONDS:
+            log.info("VM %s: %s, taken for the doing of our job", event.uuid, event.trigger)
+            return
+        for call in self._triggers:
+            call(event.uuid, event.trigger)
 
     def let_go(self, uuid: str) -> None:
-        """Catch up on what happened while a job of ours was at work on the domain."""
+        """Catch up on what happened while a job of ours was at work on the domain. Events come
+        from a queue of libvirt's, so one that the job caused may come after this."""
+        self._let_go[uuid] = time.monotonic()
         if uuid in self._missed:
             self._missed.discard(uuid)
             self.look(uuid)
