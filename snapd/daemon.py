@@ -29,6 +29,7 @@ from .errors import InvalidArgument
 from .hypervisor import Hypervisor
 from .hypervisor.libvirt_driver import LibvirtHypervisor
 from .inventory import Inventory
+from .logind import HostStop, Inhibitor
 from .model import Problem
 from .operations import Catalog, Jobs, Operations, Ownership
 from .policy import (
@@ -79,8 +80,11 @@ async def run(place: Place) -> None:
         hypervisor = LibvirtHypervisor(
             place.uri or settings.uri or place.default_uri, monitor=settings.monitor
         )
-        rooms = await build(place, settings, store, [*found, *lost], hypervisor)
-        await _serve(place, rooms, interfaces, notifier)
+        host = HostStop()
+        rooms = await build(
+            place, settings, store, [*found, *lost], hypervisor, stopping=lambda: host.stopping
+        )
+        await _serve(place, rooms, interfaces, notifier, host)
     finally:
         await store.close()
 
@@ -124,9 +128,11 @@ async def build(
     hypervisor: Hypervisor,
     clock: Callable[[], float] = time.time,
     clocks: Callable[[int], ClockGuard] = ClockGuard,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Rooms:
     """All rooms, connected, with what an earlier daemon left taken up. standing: what the start
-    found wrong; clocks: makes the guard, given the newest time that an earlier run saw."""
+    found wrong; clocks: makes the guard, given the newest time that an earlier run saw; stopping:
+    whether the host is."""
     jobs = Jobs(store, settings.parallel, clock)
     inventory = Inventory(hypervisor, jobs.holds, clock)
     jobs.listen(ended=lambda job: inventory.let_go(job.row.domain), freed=inventory.let_go)
@@ -151,8 +157,9 @@ async def build(
     host = await asyncio.to_thread(machine_id)
     resting = Resting(store, inventory, catalog, jobs, clock)
     engine = Engine(
-        policies, operations, inventory, store, pruner, guard, holds, resting, clock, host
+        policies, operations, inventory, store, pruner, guard, holds, resting, clock, host, stopping
     )
+    inventory.on_trigger(engine.trigger)
     health = Health(
         inventory, policies, engine, pruner, jobs, holds, guard, store.records_of, clock
     )
@@ -184,7 +191,11 @@ async def build(
 
 
 async def _serve(
-    place: Place, rooms: Rooms, interfaces: contract.Contract, notifier: Notifier
+    place: Place,
+    rooms: Rooms,
+    interfaces: contract.Contract,
+    notifier: Notifier,
+    host: HostStop,
 ) -> None:
     """Own the name, say READY, work until stopped, and leave in order."""
     stop = _stop_asked()
@@ -194,19 +205,22 @@ async def _serve(
     authorize = root_only if place.bus == "system" else same_user
     router = Router(bus, interfaces, signals, Tree(house), authorize)
     Publisher(rooms, house, signals)
+    inhibitor = Inhibitor(rooms.jobs, host)
     libvirt = None
     try:
+        inhibitor.start()
         await rooms.jobs.load()
         await bus.request_name(NAME)
         notifier.ready(f"reading VMs at {rooms.hypervisor.uri}")
         log.info("owns %s on the %s bus", NAME, place.bus)
         libvirt = asyncio.create_task(_libvirt(rooms).keep(), name="libvirt")
         with _hangup(rooms):
-            await _work(rooms, bus, notifier, stop, libvirt)
+            await _work(rooms, bus, notifier, stop, libvirt, host)
     finally:
         notifier.stopping()
         await rooms.jobs.stop(STOP_SECONDS)  # still connected: what ends now is verified now
         await rooms.engine.stop()
+        await inhibitor.stop()
         await rooms.operations.frozen_guests.stop(THAW_SECONDS)
         if libvirt:
             await _cancel(libvirt)
@@ -230,6 +244,7 @@ async def _work(
     notifier: Notifier,
     stop: asyncio.Event,
     libvirt: asyncio.Task[None],
+    host: HostStop,
 ) -> None:
     """Until SIGTERM or SIGINT; a vital task that ends takes the daemon along."""
     alive = _libvirt(rooms).alive
@@ -240,6 +255,7 @@ async def _work(
             ("bus", bus.wait_disconnected()),
             ("inventory", rooms.inventory.run()),
             ("policies", rooms.engine.run()),
+            ("logind", host.run()),
             ("watchdog", notifier.watch(alive, lambda: _status(rooms))),
         )
     ]
