@@ -64,7 +64,8 @@ class Gauge:
         now = shortage(facts, planned(ctx, facts, self._wish).blockers)
         before, self._last = self._last, (deleted, now)
         if now.other and not before:
-            raise now.other.exception(f"no room is made on VM {facts.info.name}, in vain")
+            what = f"no room is made on VM {facts.info.name}, a snapshot is refused all the same"
+            raise now.other.exception(what)
         if now.other or not now.free:
             return False
         return before is None or deleted == before[0] or now.eased(before[1])

@@ -18,7 +18,7 @@ from snapd.errors import (
     SnapdError,
     Unsupported,
 )
-from snapd.hypervisor import FileUse, ImageInfo, Need
+from snapd.hypervisor import FileUse, ImageInfo, Need, Space
 from snapd.model import (
     Disk,
     DomainInfo,
@@ -214,6 +214,15 @@ def test_delete_blockers_tag_twice_half_made() -> None:
     twice = image_of(tags=(("1", "before"), ("2", "before")))
     found = delete_blockers(facts_of(images=_images(twice)), BEFORE)
     assert seen(found) == [(Inconsistent, "half-made", "vdb")]
+
+
+@pytest.mark.parametrize("info", [ON, OFF])
+def test_delete_blockers_without_any_room_no_space(info: DomainInfo) -> None:
+    """QEMU writes a new snapshot table first; where it can't, the clusters are lost."""
+    for free, reasons in ((512 << 10, []), ((512 << 10) - 1, ["no-space"])):
+        both = Space(free, 1 << 40, 9, 1)
+        found = delete_blockers(facts_of(info, space={"vda": both, "vdb": both}), BEFORE)
+        assert [b.reason for b in found] == reasons
 
 
 def test_delete_blockers_encrypted_disk_refused_only_while_off() -> None:

@@ -243,11 +243,11 @@ def test_make_room_deletes_oldest_first_until_there_is_enough(tmp_path: Path) ->
 def test_make_room_ten_times_takes_no_more_than_one_success_would(tmp_path: Path) -> None:
     async def body(case: Case) -> None:
         for _slot in range(10):
-            case.vm.free = 0
+            case.vm.free = MIB
             assert (await case.room()).row.state is JobState.DONE
             assert case.left() == ["s0", "s1"]
 
-    making(tmp_path, FullDisk(0, gives=MIB), body)
+    making(tmp_path, FullDisk(MIB, gives=MIB), body)
 
 
 def test_make_room_stops_where_a_deletion_gave_nothing_back(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_make_room_stops_where_a_deletion_gave_nothing_back(tmp_path: Path) -> N
         assert (await case.room()).row.result["Deleted"] == ["s4"]
         assert (await case.room()).row.result["Deleted"] == ["s3"]
 
-    making(tmp_path, FullDisk(0, gives=MIB - 1), body)
+    making(tmp_path, FullDisk(MIB, gives=MIB - 1), body)
 
 
 def test_make_room_deletion_that_fails_is_skipped_and_no_other_takes_its_place(
@@ -267,7 +267,7 @@ def test_make_room_deletion_that_fails_is_skipped_and_no_other_takes_its_place(
         assert (await case.room()).row.result == {"Deleted": ["s3", "s2"], "Stays": stays}
         assert case.left() == ["s0", "s1", "s4"]
 
-    making(tmp_path, FullDisk(0, gives=4 * MIB), body)
+    making(tmp_path, FullDisk(MIB, gives=4 * MIB), body)
 
 
 def test_make_room_of_a_time_to_come_is_made_now(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_make_room_of_a_time_to_come_is_made_now(tmp_path: Path) -> None:
         assert (await case.room(at=NOW + 40 * DAY)).row.result["Deleted"] == []
         assert len(case.left()) == 5
 
-    making(tmp_path, FullDisk(0), body)
+    making(tmp_path, FullDisk(MIB), body)
 
 
 def test_make_room_where_room_would_not_do_deletes_nothing_and_says_why(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_make_room_where_room_would_not_do_deletes_nothing_and_says_why(tmp_path
         wish = replace(WISH, quiesce="require")
         assert await case.refused(wish) == ("AgentUnavailable", "agent-unavailable")
 
-    making(tmp_path, FullDisk(0), body)
+    making(tmp_path, FullDisk(MIB), body)
 
 
 def test_make_room_of_over_5_and_over_half_is_a_persons_to_do(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_make_room_of_over_5_and_over_half_is_a_persons_to_do(tmp_path: Path) ->
         assert (job.row.error_name.rpartition(".")[2], len(case.left())) == ("Protected", 8)
         assert "6 of 8" in job.row.error_message
 
-    making(tmp_path, FullDisk(0, count=8), body)
+    making(tmp_path, FullDisk(MIB, count=8), body)
 
 
 def test_make_room_is_kept_back_by_all_that_keeps_a_prune_back(tmp_path: Path) -> None:
@@ -311,4 +311,4 @@ def test_make_room_is_kept_back_by_all_that_keeps_a_prune_back(tmp_path: Path) -
         case.held.clear()
         assert (await case.room()).row.result["Deleted"] == ["s4", "s3", "s2"]
 
-    making(tmp_path, FullDisk(0, gives=MIB), body)
+    making(tmp_path, FullDisk(MIB, gives=MIB), body)

@@ -10,6 +10,7 @@ from .disks import backing_blockers
 from .domain import holder_blockers, tree_blockers
 from .external import external_blockers
 from .revert import tag_blockers
+from .space import delete_needs, room_blockers
 
 
 def delete_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> list[Blocker]:
@@ -29,4 +30,5 @@ def delete_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> list[Blocker]
         for disk in (d for d in info.disks if d.target in snapshot.disks and d.transient):
             why = f"disk {disk.target} is transient: its tag is in the file below, and would stay"
             found.append(Blocker(Unsupported, "transient-disk", disk.target, why, ("shut-off",)))
-    return [*found, *tag_blockers(facts, snapshot, partly=True)]
+    found += tag_blockers(facts, snapshot, partly=True)
+    return [*found, *room_blockers(facts, delete_needs(facts, snapshot))]
