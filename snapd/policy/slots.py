@@ -46,13 +46,14 @@ class Slots:
     async def join(self, policy: str, info: DomainInfo, now: int) -> None:
         """Write down that a policy covers a domain, under this name, from now on at the latest: it
         owes nothing for the past."""
-        key, row = (policy, info.uuid), self.row(policy, info, now)
+        row = self.rows.get((policy, info.uuid))
+        if row and row.domain_name == info.name and clamp(row.last_slot, now) == row.last_slot:
+            return
+        row = replace(self.row(policy, info, now), domain_name=info.name)
         if clamp(row.last_slot, now) != row.last_slot:
             log.warning("policy %s: its last slot lay in the future; it goes on from now", policy)
             row = replace(row, last_slot=now, last_ok=min(row.last_ok, now))
-        row = replace(row, domain_name=info.name)
-        if self.rows.get(key) != row:
-            await self.write(row)
+        await self.write(row)
 
     async def write(self, row: SlotRow) -> None:
         """Change a row, here and in the store; where it can't be written, nowhere."""
