@@ -255,7 +255,8 @@ async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str
     except (OutcomeUnknown, Unavailable, TimedOut):
         raise
     except SnapdError:
-        await _remove_half(ctx, facts, intent, [t for t, n in counts.items() if n])
+        if held := [t for t, n in counts.items() if n]:
+            await _remove_half(ctx, facts, intent, held)
         raise
     return True
 
