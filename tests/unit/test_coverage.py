@@ -79,7 +79,7 @@ def test_overdue_never_without_schedule_or_a_time_that_has_been() -> None:
 def test_overdue_of_many_vms_is_told_for_each_as_if_alone(order: str) -> None:
     midnight = replace(NIGHTLY, schedule="0 0 * * *", timezone="UTC", name=order)
     begun = at("2026-06-01 00:00") - at("2026-06-01 00:00") % DAY
-    times = list(range(begun, begun + 60 * DAY, 4999))
+    times = sorted([*range(begun, begun + 60 * DAY, 4999), *range(begun, begun + 60 * DAY, DAY)])
     if order == "down":
         times.reverse()
     elif order == "mixed":
@@ -197,6 +197,7 @@ def test_coverage_not_begun_yet_is_ok() -> None:
 def test_coverage_that_has_not_run_when_it_should_is_a_warning_and_then_overdue() -> None:
     joined = SlotRow("nightly", UUID, 0, last_ok=at("2026-06-11 22:00"))
     assert row(joined).health == "warning"  # the slot of 00:30 came to nothing
+    assert row(replace(joined, last_run=NOW - DAY)).health == "ok"  # of a run under way, say
     assert row(replace(joined, last_ok=at("2026-06-12 10:00"))).health == "ok"
     found = row(replace(joined, last_ok=at("2026-06-10 22:00")))
     assert (found.health, found.overdue) == ("critical", at("2026-06-12 00:30"))
@@ -335,8 +336,10 @@ def test_problem_uncovered_by_a_rename_names_what_was_left() -> None:
 
 
 def test_problem_uncovered_by_a_rename_is_no_more_once_it_is_meant() -> None:
-    by_uuid = replace(WEB, exclude=(f"uuid:{UUID.upper()}",))
-    assert left_out("old-1", by_uuid, under("web-1")) == ""
+    by_uuid = replace(WEB, name="other", exclude=(f"uuid:{UUID.upper()}",))
+    vm, slots = replace(ON, name="old-1"), [under("web-1")]
+    assert problems.uncovered(vm, [WEB, replace(by_uuid, exclude=("old-*",))], slots)
+    assert problems.uncovered(vm, [WEB, by_uuid], slots) is None
 
 
 def test_problem_uncovered_since_the_policy_changed_is_no_rename() -> None:
