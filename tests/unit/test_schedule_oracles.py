@@ -162,7 +162,7 @@ def compare(text: str, zone: str, change: int, after: int) -> None:
 
 
 @given(expressions(ANY_DAY | SOME_DAYS), moments())
-@settings(SLOW, max_examples=600)
+@settings(SLOW, max_examples=300)
 def test_fires_near_odd_changes_equal_every_minute(text: str, moment: tuple[str, int, int]) -> None:
     compare(text, *moment)
 
@@ -183,7 +183,7 @@ def test_fires_near_changes_of_every_zone_equal_every_minute(zone: str) -> None:
 
 
 @given(expressions(ANY_DAY | SOME_DAYS), moments(), st.integers(0, 4 * DAY))
-@settings(SLOW, max_examples=300)
+@settings(SLOW, max_examples=150)
 def test_due_near_odd_changes_counts_every_minutes_slots(
     text: str, moment: tuple[str, int, int], passed: int
 ) -> None:
@@ -200,7 +200,7 @@ def test_due_near_odd_changes_counts_every_minutes_slots(
 
 
 @given(expressions(SOME_DAYS), st.integers(at("1999-01-01T00:00:00Z"), at("2040-01-01T00:00:00Z")))
-@settings(SLOW, max_examples=300)
+@settings(SLOW, max_examples=200)
 def test_next_fire_without_changes_equals_a_look_at_every_day(text: str, after: int) -> None:
     cron = schedule.parse(text)
     assert schedule.next_fire(cron, after, ZoneInfo("UTC")) == minutes.next_in_utc(text, after)
@@ -217,7 +217,7 @@ def test_next_fire_without_changes_equals_a_look_at_every_day(text: str, after: 
                 st.integers(0, 1), NEAR),
     st.sampled_from(CRONSIM_IS_RIGHT),
 )  # fmt: skip
-@settings(SLOW, max_examples=300)
+@settings(SLOW, max_examples=200)
 def test_next_fire_equals_cronsim(text: str, after: int, zone: str) -> None:
     """Started in the second pass of an hour cronsim goes back in time."""
     local = datetime.fromtimestamp(after, ZoneInfo(zone))
