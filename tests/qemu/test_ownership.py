@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.bed.guest import Guest
 from tests.client import Client, Daemon
 from tests.qemu.conftest import NewGuest, know
@@ -25,10 +27,13 @@ def secure(guest: Guest, snapshot: str) -> str:
 
 
 def run(client: Client) -> str:
-    """Run the policy; the snapshot that it made."""
+    """Run the policy; the snapshot that it made. The next is newer: of two of one second no one
+    is the newest."""
     (row,) = client.wait(client.call("RunPolicy", "one"))["Domains"]
     assert (row["Outcome"], row["Reason"]) == ("made", "")
-    return str(client.properties(row["Snapshot"], "Snapshot")["Name"])
+    made = client.properties(row["Snapshot"], "Snapshot")
+    client.until("another second", lambda: time.time() >= made["Created"] + 1)
+    return str(made["Name"])
 
 
 def test_described_and_pinned_snapshots_of_a_guest_with_a_vnc_password(
