@@ -6,7 +6,9 @@ import asyncio
 import logging
 
 from ..errors import (
+    Busy,
     Inconsistent,
+    LibvirtError,
     OutcomeUnknown,
     PreflightFailed,
     SnapdError,
@@ -18,7 +20,8 @@ from .job import Job, Outcome, Undone, Work
 log = logging.getLogger(__name__)
 RETRY = (1.0, 30.0)
 LOOK_AGAIN = 3.0
-UNREADABLE_SECONDS = 300.0  # an image on a mount that comes late
+UNREADABLE_SECONDS = 300.0  # an image on a mount that comes late, a VM that libvirt can't look at
+_UNREADABLE = (PreflightFailed, LibvirtError, Busy)
 
 
 async def settle(job: Job, judge: Work, cause: SnapdError) -> Outcome:
@@ -35,8 +38,8 @@ async def settle(job: Job, judge: Work, cause: SnapdError) -> Outcome:
         job.enter("settling")
         try:
             return await judge(job)
-        except (Unavailable, TimedOut, OutcomeUnknown, PreflightFailed) as e:
-            if isinstance(e, PreflightFailed) and loop.time() > readable_by:
+        except (Unavailable, TimedOut, OutcomeUnknown, *_UNREADABLE) as e:
+            if isinstance(e, _UNREADABLE) and loop.time() > readable_by:
                 raise _unknown(job, e.message) from e
             log.info("job %d cannot be settled yet: %s", job.id, e.message)
             await asyncio.sleep(delay)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from snapd.errors import (
+    Busy,
     LibvirtError,
     OutcomeUnknown,
     Partial,
@@ -88,7 +89,8 @@ def test_settling_is_tried_again_until_the_facts_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RETRY", (0.01, 0.02))
-    answers: list[Exception] = [Unavailable("x"), TimedOut("x"), OutcomeUnknown("x"), Undone()]
+    answers: list[Exception] = [Unavailable("x"), TimedOut("x"), OutcomeUnknown("x")]
+    answers += [LibvirtError("cannot look"), Busy("another job"), Undone()]
 
     async def body(jobs: Jobs, store: Store) -> None:
         async def judge(job: Job) -> Outcome:

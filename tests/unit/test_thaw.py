@@ -23,7 +23,7 @@ from snapd.model import DomainInfo, SnapshotInfo, State
 from snapd.operations import quiesce, thaw
 from snapd.operations.quiesce import frozen
 from snapd.operations.thaw import FrozenGuest, FrozenGuests
-from snapd.policy.health import still_frozen
+from snapd.policy.problems import still_frozen
 from snapd.store import Store
 
 VM = "22222222-2222-4222-8222-222222222201"
