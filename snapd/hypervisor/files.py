@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import stat
 import struct
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from ..model import DomainInfo
 from .lanes import Lanes
 from .protocol import Space
 
@@ -86,6 +88,18 @@ class Files:
     async def identity(self, path: str) -> Identity | None:
         return await self._ask(_identity, path)
 
+    async def stamp(self, info: DomainInfo) -> str:
+        """As Hypervisor.stamp: by what its own disks and its NVRAM are, and when each file was
+        last written to. A backing image is nobody's to write to."""
+        disks = [d for d in (*info.disks, info.nvram) if d and d.writable]
+        if any(d.kind != "file" or d.data_file for d in disks):
+            return ""  # the time of a device's node says nothing of what is on it
+        told = await asyncio.gather(*(self._ask(_written, d.source) for d in disks))
+        if not told or None in told:
+            return ""
+        pairs = zip(disks, told, strict=True)
+        return json.dumps([[d.target, d.source, *(t or ())] for d, t in pairs])
+
 
 def metadata_folder(uri: str) -> str:
     """Where libvirt keeps its records of snapshots; "" = not known for this URI."""
@@ -142,6 +156,13 @@ def _is_written(path: str) -> bool:
     finally:
         os.close(descriptor)
     return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
+
+
+def _written(path: str) -> tuple[int, int, int]:
+    found = os.stat(path)  # noqa: PTH116
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{Path(path).name} is no plain file")
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _identity(path: str) -> Identity:

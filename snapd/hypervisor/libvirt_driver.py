@@ -216,6 +216,9 @@ class LibvirtHypervisor:
             listed = {d.target: (await self._gatherer.image(d)).tags for d in disks}
         return {target: tuple(name for _id, name in tags) for target, tags in listed.items()}
 
+    async def stamp(self, info: DomainInfo) -> str:
+        return await self._files.stamp(info) if self.has_images else ""
+
     async def _look(
         self, uuid: str, what: str, ask: Callable[[libvirt.virDomain], T], timeout: float
     ) -> T:

@@ -159,6 +159,11 @@ class Hypervisor(Protocol):
         """target -> names of the internal snapshots in its image, now. A disk whose image can't
         be read is an error."""
 
+    async def stamp(self, info: DomainInfo) -> str:
+        """What the images of a VM that is off look like: opaque, and another one after every
+        write to any of them. "" = it can't be told, in time or at all (no plain files). Raises
+        nothing."""
+
     async def create(self, uuid: str, name: str, description: str) -> None:
         """libvirt's own internal snapshot: with RAM where the VM is active."""
 

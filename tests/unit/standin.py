@@ -32,10 +32,15 @@ class StandIn:
         self.broken: dict[str, list[SnapdError]] = {}
         self.late: set[str] = set()
         self.removed: list[tuple[str, str]] = []
+        self.written = 0
+        self.on_events: list[Callable[[Any], None]] = []
+        self.on_connections: list[Callable[[bool], None]] = []
 
-    def on_event(self, call: Callable[[Any], None]) -> None: ...
+    def on_event(self, call: Callable[[Any], None]) -> None:
+        self.on_events.append(call)
 
-    def on_connection(self, call: Callable[[bool], None]) -> None: ...
+    def on_connection(self, call: Callable[[bool], None]) -> None:
+        self.on_connections.append(call)
 
     def fail(self, method: str, *errors: SnapdError, late: bool = False) -> None:
         self.broken[method] = list(errors)
@@ -67,6 +72,9 @@ class StandIn:
     async def tags(self, _info: DomainInfo, disks: Sequence[Disk]) -> dict[str, tuple[str, ...]]:
         self._step("tags", done=False)
         return {d.target: tuple(self.tags_in[d.target]) for d in disks}
+
+    async def stamp(self, _info: DomainInfo) -> str:
+        return f"written {self.written} times" if self.has_images else ""
 
     async def take(self, _uuid: str, disks: Sequence[Disk], name: str) -> int:
         self._step("take", done=False)
