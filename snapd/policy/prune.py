@@ -82,6 +82,14 @@ def plan_room(
     return plan(snapshots, policies, settings, at, held, let_go, one_more=names)
 
 
+def room_time(snapshots: Sequence[Snapshot], names: Collection[str], at: int, now: int) -> int:
+    """The time for plan_room(): `at`, unless a policy of `names` has had a success since. That one
+    stays, so it is the same however often room is made."""
+    good = (c for c in map(candidate, snapshots) if c.owned and c.state == Status.OK)
+    made = [int(c.created) for c in good if c.time_known and set(names) & set(c.labels)]
+    return min(now, max([at, *(created for created in made if created <= now)]))
+
+
 def _to_the_end(
     decision: Decision,
     policies: Collection[str],
@@ -181,12 +189,13 @@ class Pruner:
         """The work of a prune job where a run of the policies `names` was refused for space: what
         plan_room() lets go, until there is room for the wish or a deletion has brought none.
 
-        at: as plan_room() takes it. An internal deletion needs next to no room itself, and gives
-        its blocks back to the host while the image keeps its length. Raises Protected as prune()
-        does, and what is in the way of the snapshot beside the room.
+        at: the first slot that was refused since the last success. Deleting an internal one needs
+        next to no room itself, and gives its blocks back to the host while the image keeps its
+        length. Raises Protected as prune() does, and what is in the way beside the room.
         """
         picture = await self._look(job)
-        uuid, vm, at = job.row.domain, job.row.domain_name, min(at, int(self._clock()))
+        uuid, vm = job.row.domain, job.row.domain_name
+        at = room_time(self._catalog.of(picture), names, at, int(self._clock()))
 
         def room(picture: DomainPicture) -> list[Decision]:
             snapshots, held = self._catalog.of(picture), self._holds(uuid)
@@ -195,10 +204,11 @@ class Pruner:
             return plan_room(snapshots, policies, settings, names, at, held, let_go)
 
         going, owned = victims(room(picture)), sum(s.owned for s in self._catalog.of(picture))
-        if needs_confirmation(len(going), owned):
+        many = max(len(going), len(victims(self.plan(picture))))
+        if needs_confirmation(many, owned):
             raise Protected(
-                f"making room would delete up to {len(going)} of {owned} snapshots of VM {vm} at "
-                "once; make room in another way, or delete those that can go by hand",
+                f"no room is made on VM {vm}: retention would delete {many} of {owned} snapshots "
+                "at once; make room in another way, or delete those that can go by hand",
                 item=vm,
                 ways=("make-room",),
             )

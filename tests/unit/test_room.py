@@ -29,7 +29,7 @@ from snapd.model import (
 from snapd.operations import Blocker, Catalog, Job, Jobs, Operations, Request, Wish
 from snapd.operations.shortage import Shortage, shortage
 from snapd.policy import ClockGuard, Pruner
-from snapd.policy.prune import plan_room
+from snapd.policy.prune import plan_room, room_time
 from snapd.settings import Settings
 from snapd.store import Store
 from tests.unit.standin import StandIn, play
@@ -78,6 +78,21 @@ def test_plan_room_of_a_set_time_no_age_marches_on() -> None:
     found = [snapshot(f"s{n}", n * DAY) for n in range(4)]
     assert set(released(found, aged)) == {"s2", "s3"}
     assert set(released(found, aged, NOW + DAY)) == {"s1", "s2", "s3"}
+
+
+def test_room_time_is_the_first_refused_slot_unless_there_was_a_success_since() -> None:
+    """A run by hand may come between a slot and the run that makes up for it."""
+    found = [
+        snapshot("s", 60),
+        snapshot("manual", 50, Origin.MANUAL),
+        snapshot("half", 40, status=Status.BROKEN),
+        snapshot("other", 30, policies=("q",)),
+        snapshot("ahead", -1),
+    ]
+    times = {at: room_time(found, ["p"], NOW - at, NOW) for at in (90, 60, 20, -90)}
+    assert times == {90: NOW - 60, 60: NOW - 60, 20: NOW - 20, -90: NOW}
+    assert room_time(found, ["p", "q"], NOW - 90, NOW) == NOW - 30
+    assert room_time([], ["p"], NOW - 90, NOW) == NOW - 90
 
 
 # ---- what lacks
@@ -270,6 +285,13 @@ def test_make_room_deletion_that_fails_is_skipped_and_no_other_takes_its_place(
     making(tmp_path, FullDisk(MIB, gives=4 * MIB), body)
 
 
+def test_make_room_for_a_slot_before_the_last_success_counts_from_that(tmp_path: Path) -> None:
+    async def body(case: Case) -> None:
+        assert (await case.room(at=NOW - 400)).row.result["Deleted"] == ["s4", "s3", "s2"]
+
+    making(tmp_path, FullDisk(MIB, gives=MIB), body)
+
+
 def test_make_room_of_a_time_to_come_is_made_now(tmp_path: Path) -> None:
     async def body(case: Case) -> None:
         case.policies["p"] = replace(KEEP_1, keep=Keep(last=9), max_age=DAY)
@@ -294,6 +316,10 @@ def test_make_room_of_over_5_and_over_half_is_a_persons_to_do(tmp_path: Path) ->
         job = await case.room()
         assert (job.row.error_name.rpartition(".")[2], len(case.left())) == ("Protected", 8)
         assert "6 of 8" in job.row.error_message
+        case.policies["p"] = replace(KEEP_1, keep=Keep(last=9), max_age=90)
+        job = await case.room(at=NOW - 240)  # two went then, seven would go now
+        assert (job.row.error_name.rpartition(".")[2], len(case.left())) == ("Protected", 8)
+        assert "7 of 8" in job.row.error_message
 
     making(tmp_path, FullDisk(MIB, count=8), body)
 
