@@ -203,14 +203,15 @@ def test_plan_100000_snapshots_takes_about_a_second() -> None:
     assert 40 <= len(kept(decisions)) <= 55
 
 
-def test_plan_five_years_of_hours_keeps_few_and_the_same_as_at_once() -> None:
-    """Pruned every tenth hour only, to be quick: pruning more often changes nothing (above)."""
+@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.long)])
+def test_plan_five_years_of_hours_keeps_few_and_the_same_as_at_once(every: int) -> None:
+    """Pruned every tenth hour, to be quick; in the long run after each, as the daemon does it."""
     zone = ZoneInfo("Europe/Berlin")
     keep = Keep(last=3, hourly=24, daily=7, weekly=4, monthly=12, yearly=5)
     made = [Candidate(f"s{n:05}", NOW + n * 3600) for n in range(43_824)]
     held: list[Candidate] = []
-    for start in range(0, len(made), 10):
-        batch = made[start : start + 10]
+    for start in range(0, len(made), every):
+        batch = made[start : start + every]
         held = kept(plan([*held, *batch], keep, batch[-1].created, zone))
         assert len(held) <= 55
     assert held == kept(plan(made, keep, made[-1].created, zone))
