@@ -33,7 +33,7 @@ def _cells(row: Row, screen: Screen) -> list[str]:
         name(row["DomainName"]),
         row["Health"],
         *works(row),
-        times.moment(row["NextRun"], screen.now),
+        next_run(row, screen),
         times.moment(row["LastSuccess"], screen.now),
     ]
 
@@ -45,3 +45,8 @@ def works(row: Row) -> list[str]:
     pause, ram = row["PauseMilliseconds"], row["RamKept"]
     still = "for a moment" if pause < 0 else span(pause) if pause else "no"
     return [row["Kind"], "yes", still, f"up to {size(ram)}" if ram else ""]
+
+
+def next_run(row: Row, screen: Screen) -> str:
+    """When it runs next; "" for one that waits for a trigger."""
+    return times.moment(row["NextRun"], screen.now) if row["NextRun"] else ""

@@ -14,7 +14,7 @@ from ..confirm import confirm
 from ..output import times
 from ..output.screen import Screen
 from ..output.text import name
-from .coverage import WORKS, works
+from .coverage import WORKS, next_run, works
 from .policies import keeps, when
 from .validate import read_definition
 
@@ -103,6 +103,6 @@ def _show(
     for row in covered:
         vm = by_uuid.get(row["DomainUUID"], {"State": "", "Policies": []})
         others = ", ".join(label for label in vm["Policies"] if label != policy.name)
-        run = times.moment(row["NextRun"], screen.now)
-        rows.append([name(row["DomainName"]), vm["State"], *works(row), others, run])
+        about = [*works(row), others, next_run(row, screen)]
+        rows.append([name(row["DomainName"]), vm["State"], *about])
     screen.table(["VM", "STATE", *WORKS, "ALREADY UNDER", "FIRST RUN"], rows)
