@@ -254,7 +254,7 @@ async def _work(
             ("stop", stop.wait()),
             ("bus", bus.wait_disconnected()),
             ("inventory", rooms.inventory.run()),
-            ("policies", rooms.engine.run()),
+            ("policies", _policies(rooms, host)),
             ("logind", host.run()),
             ("watchdog", notifier.watch(alive, lambda: _status(rooms))),
         )
@@ -267,6 +267,12 @@ async def _work(
     finally:
         rooms.jobs.stopping = True
         await _cancel(*vital)
+
+
+async def _policies(rooms: Rooms, host: HostStop) -> None:
+    """Run them, but begin nothing before it is known that the host goes on."""
+    await host.asked.wait()
+    await rooms.engine.run()
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -48,12 +48,14 @@ _WHY = {
 
 
 class HostStop:
-    """Whether the host is about to stop: `stopping`, kept true by run(). reachable: logind is there
-    and answers."""
+    """Whether the host is about to stop: `stopping`, kept true by run(). asked: set some seconds
+    after its start at most, when that is known or can't be. reachable: logind is there and answers.
+    """
 
     def __init__(self) -> None:
         self.stopping = False
         self.reachable = False
+        self.asked = asyncio.Event()
         self._said = False
         self._told = 0
 
@@ -63,24 +65,26 @@ class HostStop:
         while True:
             try:
                 await self._follow()
-            except (WireError, SnapdError) as e:
+            except (WireError, SnapdError, TimeoutError) as e:
                 if self.reachable:  # so it was there: what it said last holds until the next try
                     pause = RETRY_SECONDS[0]
                 else:
                     self._set(stopping=False)
                 self.reachable = False
-                self._say(str(e))
+                self._say(str(e) or "no answer from the bus")
+                self.asked.set()
             await asyncio.sleep(pause)
             pause = min(2 * pause, most)
 
     async def _follow(self) -> None:
-        """Until something fails. Raises WireError."""
+        """Until something fails. Raises WireError, TimeoutError."""
         bus = await Transport.connect("system", DEADLINE)
         try:
-            # first the owner, or asking would have the bus try to start one
-            await bus.bus_call("GetNameOwner", "s", LOGIND, timeout=DEADLINE)
-            heard = {"path": PATH, "interface": MANAGER, "member": "PrepareForShutdown"}
-            await bus.subscribe(self._heard, sender=LOGIND, **heard)
+            async with asyncio.timeout(DEADLINE):
+                # first the owner, or asking would have the bus try to start one
+                await bus.bus_call("GetNameOwner", "s", LOGIND)
+                heard = {"path": PATH, "interface": MANAGER, "member": "PrepareForShutdown"}
+                await bus.subscribe(self._heard, sender=LOGIND, **heard)
             while True:
                 await self._ask(bus)
                 with contextlib.suppress(TimeoutError):
@@ -96,6 +100,7 @@ class HostStop:
         self.reachable, self._said = True, False
         if told == self._told:  # else a signal is newer than the answer
             self._set(stopping=unwrap(answer) == [True])
+        self.asked.set()
 
     def _heard(self, signal: Signal) -> None:
         self._told += 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -167,6 +168,23 @@ def test_logind_that_does_not_answer_is_not_waited_for(
             fake.mute, fake.preparing = False, True
             await becomes(lambda: host.stopping)
         await fake.close()
+
+    asyncio.run(main())
+
+
+def test_bus_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/mute")
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as mute:
+            mute.bind(f"{tmp_path}/mute")
+            mute.listen()
+            async with followed() as host:
+                assert not host.asked.is_set()
+                await becomes(host.asked.is_set)
+                assert (host.stopping, host.reachable) == (False, False)
 
     asyncio.run(main())
 
