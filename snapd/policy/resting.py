@@ -36,11 +36,6 @@ class _Work:
     mark: tuple[int, int]
     waited: bool = False
 
-    @property
-    def acted(self) -> bool:
-        """Whether it may have written to an image by now."""
-        return self.waited or self.job.row.intent is not None or self.job.parts > 0
-
 
 class Resting:
     """Judges VMs that are off. Where there are no images (the test driver) it goes by what this
@@ -55,7 +50,7 @@ class Resting:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._inventory, self._catalog = store, inventory, catalog
-        self._clock = clock
+        self._jobs, self._clock = jobs, clock
         self._left: dict[str, RestRow] = {}  # of domains not seen active since that snapshot
         self._owed: set[str] = set()  # as they were left but for what our jobs did: to be stamped
         self._at_work: dict[str, _Work] = {}
@@ -162,9 +157,17 @@ class Resting:
         if rest is None or picture is None or uuid in self._owed:
             return
         same = await self._is_as_left(picture.info, rest)
-        still = self._at_work.get(uuid) is work and not work.acted
-        if same and still and self._mark(uuid) == work.mark and self._left.get(uuid) is rest:
+        still = self._mark(uuid) == work.mark and self._left.get(uuid) is rest
+        if same and still and not self._may_have_acted(work):
             self._owed.add(uuid)
+
+    def _may_have_acted(self, work: _Work) -> bool:
+        """Whether the job, or one that runs inside it, may have written to an image by now, or who
+        it waited for."""
+        job = work.job
+        inside = [j for j in self._jobs.all.values() if j.inline and j.row.parent == job.id]
+        begun = any(j.row.intent is not None or j.ended.is_set() for j in (job, *inside))
+        return begun or work.waited
 
     def _on_job_ended(self, job: Job) -> None:
         row, work = job.row, self._at_work.get(job.row.domain)

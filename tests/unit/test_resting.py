@@ -48,13 +48,14 @@ DAY = 86400
 
 class Vm(StandIn):
     """Off. What libvirt does to its snapshots is written to its images. gate: what the answer
-    about a stamp waits for; acting: what an act waits for in the middle."""
+    about a stamp waits for; reading: what the facts wait for; acting: what an act waits for in the
+    middle."""
 
     def __init__(self, *snapshots: SnapshotInfo) -> None:
         super().__init__(OFF, snapshots, *(s.name for s in snapshots))
-        self.gate, self.acting = asyncio.Event(), asyncio.Event()
-        self.gate.set()
-        self.acting.set()
+        self.gate, self.reading, self.acting = (asyncio.Event() for _ in range(3))
+        for event in (self.gate, self.reading, self.acting):
+            event.set()
         self.stamping = False
         self.holder = ""
         self.unreadable = False
@@ -76,6 +77,7 @@ class Vm(StandIn):
 
     async def facts(self, _uuid: str, snapshot: str = "") -> DomainFacts:
         await asyncio.sleep(0.05)  # libvirt and qemu-img take their time
+        await self.reading.wait()
         return replace(await super().facts(_uuid, snapshot), holder=self.holder)
 
     async def stamp(self, _info: Any) -> str:
@@ -466,7 +468,14 @@ def test_changed_not_by_a_prune_of_several(tmp_path: Path) -> None:
         await _made(bench)
         await bench.create("third")
         await bench.still()
+        bench.vm.gate.clear()
+        bench.vm.reading.clear()
+        bench.vm.stamping = False
         prune = await bench.jobs.submit(Request(Verb.PRUNE, UUID, "web-1"), work)
+        await bench.until(lambda: bench.vm.stamping and prune.parts > 0)
+        bench.vm.gate.set()
+        await asyncio.sleep(0.01)
+        bench.vm.reading.set()
         await prune.ended.wait()
         assert prune.row.state is JobState.DONE
         assert list(bench.inventory.domains[UUID].snapshots) == ["third"]
