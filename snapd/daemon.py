@@ -130,30 +130,16 @@ async def build(
     clocks: Callable[[int], ClockGuard] = ClockGuard,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Rooms:
-    """All rooms, connected, with what an earlier daemon left taken up. standing: what the start
-    found wrong; clocks: makes the guard, given the newest time that an earlier run saw; stopping:
-    whether the host is."""
+    """All rooms, connected, with what an earlier daemon left. standing: what the start found wrong;
+    clocks: makes the guard, given the newest time that was seen; stopping: whether the host is."""
     jobs = Jobs(store, settings.parallel, clock)
     inventory = Inventory(hypervisor, jobs.holds, clock)
     jobs.listen(ended=lambda job: inventory.let_go(job.row.domain), freed=inventory.let_go)
     operations = Operations(hypervisor, inventory, store, jobs, clock)
     catalog = Catalog(inventory, store, jobs)
-    holds = Holds(store, clock)
-    operations.pause = lambda vm, why, uid: holds.hold("", vm, reason=why, owner=uid)
-    policies = Policies(place.config / "policies.d", place.state / "policies.d")
     guard = clocks(int(await store.fact("clock") or 0))
-    pruner = Pruner(
-        operations,
-        inventory,
-        catalog,
-        lambda: policies.in_force,
-        settings,
-        guard,
-        clock,
-        holds.of,
-    )
-    SafetyKeeper(jobs, inventory, pruner)
-    pruner.blocked = standing[0].message if standing else ""
+    policies = Policies(place.config / "policies.d", place.state / "policies.d")
+    holds, pruner = _retention(operations, catalog, policies, settings, guard, standing)
     host = await asyncio.to_thread(machine_id)
     resting = Resting(store, inventory, catalog, jobs, clock)
     engine = Engine(
@@ -164,13 +150,9 @@ async def build(
         inventory, policies, engine, pruner, jobs, holds, guard, store.records_of, clock
     )
     Newcomers(inventory, policies, engine)
-    health.standing = standing
-    health.frozen = operations.frozen_guests.listed
-    await operations.frozen_guests.load()
-    await holds.load()
-    await engine.load()
-    await resting.load()
-    await policies.load()
+    health.standing, health.frozen = standing, operations.frozen_guests.listed
+    for room in (operations.frozen_guests, holds, engine, resting, policies):
+        await room.load()
     return Rooms(
         hypervisor=hypervisor,
         inventory=inventory,
@@ -188,6 +170,27 @@ async def build(
         config=place.config,
         clock=clock,
     )
+
+
+def _retention(
+    operations: Operations,
+    catalog: Catalog,
+    policies: Policies,
+    settings: Settings,
+    guard: ClockGuard,
+    standing: list[Problem],
+) -> tuple[Holds, Pruner]:
+    """What may go, what must not, and who sees to it after a revert."""
+    ctx = operations.context
+    holds = Holds(ctx.store, ctx.clock)
+    operations.pause = lambda vm, why, uid: holds.hold("", vm, reason=why, owner=uid)
+    in_force = lambda: policies.in_force  # noqa: E731
+    pruner = Pruner(
+        operations, ctx.inventory, catalog, in_force, settings, guard, ctx.clock, holds.of
+    )
+    pruner.blocked = standing[0].message if standing else ""
+    SafetyKeeper(ctx.jobs, ctx.inventory, pruner)
+    return holds, pruner
 
 
 async def _serve(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import SnapdError
 from ..inventory import DomainPicture, Inventory
-from ..model import DomainInfo, Kind, Policy
-from .verdict import YES, verdict
+from ..model import DomainInfo, Kind, Policy, Record
+from .coverage import outlook_of
+
+YES = "yes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +22,24 @@ class _Refusal:
 
 class Refusals:
     """Refusals that lists show as well, by what libvirt tells of a VM; those that only a
-    deep look finds may go without a sign, and are found again at each slot."""
+    deep look finds may go without a sign, and are found again at each slot. records: ours of a
+    domain."""
 
-    def __init__(self, inventory: Inventory) -> None:
-        self._inventory = inventory
+    def __init__(self, inventory: Inventory, records: Callable[[str], Sequence[Record]]) -> None:
+        self._inventory, self._records = inventory, records
         self._noted: dict[tuple[str, str], _Refusal] = {}
 
     def note(self, policy: Policy, picture: DomainPicture, error: SnapdError) -> bool:
         """Note why a policy's snapshot was refused; whether it is of the kind that stands."""
         hypervisor = self._inventory.hypervisor
-        word = verdict(
-            policy, picture, monitor=hypervisor.has_monitor, has_images=hypervisor.has_images
+        found = outlook_of(
+            policy,
+            picture,
+            self._records(picture.info.uuid),
+            monitor=hypervisor.has_monitor,
+            has_images=hypervisor.has_images,
         )
-        if word == YES:
+        if found.verdict == YES:
             return False
         key = (policy.name, picture.info.uuid)
         self._noted[key] = _Refusal(policy.revision, _seen(picture), error)
