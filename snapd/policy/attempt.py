@@ -11,6 +11,8 @@ from ..errors import (
     AgentUnavailable,
     Busy,
     Cancelled,
+    Internal,
+    InvalidArgument,
     LibvirtError,
     LimitExceeded,
     NoSpace,
@@ -38,6 +40,9 @@ from .slots import Slots
 
 log = logging.getLogger(__name__)
 RUN_MAX_WAIT = 3600.0
+LATE_WAIT = 30.0
+BEFORE_NEXT = 5.0
+"""So long before the next slot a job that has not begun gives up: else that one is an overlap."""
 FIRST_RETRY, LONGEST_RETRY = 60.0, 3600.0
 _PASSING = (
     AgentUnavailable,
@@ -50,6 +55,8 @@ _PASSING = (
     Unavailable,
 )
 """What may be otherwise in a while, and is tried again."""
+_OF_WISHES = (AgentUnavailable, InvalidArgument, NoSpace, PreflightFailed, Unsupported)
+"""What one policy may be refused for, and another that asks for something else not."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,9 @@ class Desk:
 class Attempt:
     """What several policies owe one domain, in the making.
 
-    left: what is not settled yet, settled: what became of the rest. by: a person who asked for it:
-    then it is tried once, whatever the policy's conditions, and told at once.
+    left: what is not settled yet, settled: what became of the rest, parts: what of it is to be
+    tried apart, once this one has ended. by: a person who asked for it: then it is tried once,
+    whatever the policy's conditions, and told at once. last: the job that failed last.
     """
 
     def __init__(
@@ -94,6 +102,8 @@ class Attempt:
         self.uuid = picture.info.uuid
         self.left = owed
         self.settled: list[RunRow] = []
+        self.parts: list[Attempt] = []
+        self.last: JobRow | None = None
         self.error: SnapdError | None = None
         self.job: Job | None = None
         self.retry_at = 0
@@ -102,7 +112,8 @@ class Attempt:
         self._told = asyncio.Event()
         self._tries = 0
         self._room_made = False
-        self._last: JobRow | None = None
+        self._dropped = False
+        self._retry_by = 0.0
 
     # --- what others do to it
 
@@ -111,47 +122,92 @@ class Attempt:
         """Whether it does nothing now but wait for its next try."""
         return self.retry_at > 0
 
-    def look_again(self) -> None:
-        """Something has changed: a hold, a policy, the VM."""
-        self._told.set()
+    @property
+    def by_hand(self) -> bool:
+        return self._by is not None
+
+    def try_again(self, now: int) -> None:
+        """Have it tried again if it waits and its time has come: by the clock, since no timer of
+        the loop goes on while the host sleeps, or by the loop, should the clock be set back."""
+        loop = asyncio.get_running_loop()
+        if self.waiting and (now >= self.retry_at or loop.time() >= self._retry_by):
+            self.retry_at = 0
+            self._told.set()
+
+    def goes_along(self, others: list[Owed]) -> bool:
+        """Whether it is to be tried with these: it would fare as they do, or their slot is the one
+        after its own."""
+        same = {o.policy.name for o in others} & {o.policy.name for o in self.left}
+        return bool(same or {o.demands for o in others} & {o.demands for o in self.left})
 
     def drop_held(self) -> None:
-        """Take its job out of the queue where a policy is held now."""
+        """Take its job out of the queue where a policy is held now; where it waits for its next
+        try, have it look whether that is still wanted."""
         job = self.job
         if job and job.cancellable:
             if any(self._desk.kept_from(o.policy.name, self.uuid) for o in self.left):
+                self._dropped = True
                 self._desk.operations.jobs.cancel(job)
         elif self.waiting:
-            self.look_again()
+            self._told.set()
 
     def withdraw(self) -> list[Owed]:
         """End it between two tries, and give back what it has not settled."""
         left, self.left = self.left, []
-        self.look_again()
+        self._told.set()
         return left
 
     # --- the making
 
     async def run(self) -> None:
-        """Try until all is settled."""
-        while self.left:
-            error = await self._try()
-            if error is None:
-                continue
-            self.error, again = error, self._again(error)
-            if not again:
-                await self._give_up(error)
-                return
+        """Try until all is settled, or is to be tried apart. A fault of ours ends it, too."""
+        try:
+            while self.left:
+                if error := await self._try():
+                    await self._failed(error)
+        except Exception as e:
+            vm = self._picture.info.name
+            log.exception("policies on VM %s", vm)
+            what = f"internal error ({type(e).__name__}) on VM {vm}; the journal has it"
+            await self._give_up(self.left, Internal(what))
+
+    async def _failed(self, error: SnapdError) -> None:
+        """Give up what cannot be tried again, and wait for the next try of the rest."""
+        desk, self.error = self._desk, error
+        passing = isinstance(error, _PASSING) and not self.by_hand
+        if passing and desk.operations.jobs.stopping:
+            self.left = []  # they stay open, for the next daemon
+            return
+        if isinstance(error, _OF_WISHES) and (apart := self._apart()):
+            self.left, self.parts = [], apart
+            return
+        pause = min(FIRST_RETRY * 2**self._tries, LONGEST_RETRY)
+        self._tries += 1
+        by = desk.clock() + pause
+        over = [o for o in self.left if not (passing and o.scheduled and by < self._ends(o))]
+        await self._give_up(over, error)
+        try:
             for owed in self.left:
-                await self._desk.runs.not_yet(owed, error, short=isinstance(error, NoSpace))
-            await self._wait(again)
+                await desk.runs.not_yet(owed, error, short=isinstance(error, NoSpace))
+        except SnapdError as e:
+            log.error("that a policy failed could not be noted: %s", e.message)
+        if self.left:
+            await self._wait(pause)
+
+    def _apart(self) -> list[Attempt]:
+        """One attempt for each of those that ask for the same; none where all do."""
+        groups: dict[object, list[Owed]] = {}
+        for owed in self.left:
+            groups.setdefault(owed.demands, []).append(owed)
+        several = list(groups.values()) if len(groups) > 1 else []
+        return [Attempt(self._desk, self._picture, owed) for owed in several]
 
     async def _try(self) -> SnapdError | None:
         """One try; None = look at what is left, if anything is."""
-        await self._drop_what_is_not_wanted()
-        if not self.left:
-            return None
         try:
+            await self._drop_what_is_not_wanted()
+            if not self.left:
+                return None
             job = await self._create()
         except SnapdError as e:
             return e
@@ -161,12 +217,13 @@ class Attempt:
             return None
         if state is JobState.CANCELLED:
             return self._cancelled(job)
-        error, self._last = job.error(), job.row
+        error, self.last = job.error(), job.row
         if isinstance(error, NoSpace) and await self._make_room(error):
             return None
         return error
 
     async def _create(self) -> Job:
+        self.last, self._dropped = None, False
         asker = self._by or Asker(max_wait=self._patience())
         info, wish = self._picture.info, wish_of(self.left)
         self.job = job = await self._desk.operations.create(info, wish, asker, self._parent)
@@ -178,37 +235,34 @@ class Attempt:
         return job
 
     def _cancelled(self, job: Job) -> SnapdError | None:
-        """By a hold: the others are tried again. By the end of the daemon: the next one goes on.
-        By a person: that was it."""
-        if self._desk.operations.jobs.stopping:
+        """By a hold: what is not held, or not any more, is tried again. By the end of the daemon:
+        the next one goes on. By a person: that was it."""
+        if self._desk.operations.jobs.stopping and not self.by_hand:
             self.left = []
             return None
-        if any(self._desk.kept_from(o.policy.name, self.uuid) for o in self.left):
-            return None
-        return Cancelled(job.row.error_message)
+        return None if self._dropped else Cancelled(job.row.error_message)
 
     async def _done(self, job: Job) -> None:
         done, self.left = self.left, []
         for owed in done:
             self._desk.refusals.forget(owed.policy.name, self.uuid)
             self.settled.append(await self._desk.runs.made(owed, job.row))
-        if self._by is None:  # of one by hand, the run prunes
+        if not self.by_hand:  # of one by hand, the run prunes
             await prune(self._desk, self._picture, done[0].policy.name)
 
     async def _make_room(self, error: NoSpace) -> bool:
         """Delete what one more snapshot would release anyway, once: whether it is worth another
         try. Since when there has been no room is on disk first, and the plan is made for that
         time: however often it is repeated, it releases nothing more."""
-        if self._room_made or self._by is not None:
+        if self._room_made or self.by_hand:
             return False
         self._room_made = True
-        for owed in self.left:
-            await self._desk.runs.not_yet(owed, error, short=True)
-        rows = self._desk.slots.rows
-        since = [rows[o.policy.name, self.uuid].short_since or o.slot for o in self.left]
-        names = tuple(o.policy.name for o in self.left)
-        wish = wish_of(self.left)
         try:
+            for owed in self.left:
+                await self._desk.runs.not_yet(owed, error, short=True)
+            rows, wish = self._desk.slots.rows, wish_of(self.left)
+            since = [rows[o.policy.name, self.uuid].short_since or o.slot for o in self.left]
+            names = wish.policies
             return await self._desk.pruning.make_room(self._picture, names, min(since), wish)
         except SnapdError as e:
             log.warning("no room is made on VM %s: %s", self._picture.info.name, e.message)
@@ -218,25 +272,31 @@ class Attempt:
 
     async def _drop_what_is_not_wanted(self) -> None:
         """Settle what is not to be run now, with the reason."""
-        desk, wanted = self._desk, []
-        self._picture = desk.inventory.domains.get(self.uuid, self._picture)
-        for owed in self.left:
-            if why := desk.kept_from(owed.policy.name, self.uuid):
-                await self._skip(owed, why)
-            elif self._by is not None:
-                wanted.append(owed)
-            elif (now := self._still(owed)) is None:
-                self.settled.append(
-                    await desk.runs.skipped(owed, "the policy does not cover the VM any more")
-                )
-            elif nothing := await self._nothing_to_do(now):
-                await self._skip(now, nothing, content=True)
-            elif refusal := desk.refusals.standing(now.policy, self._picture):
-                why = f"{refusal.message}; not tried again until the VM or the policy changes"
-                await self._skip(now, why)
-            else:
-                wanted.append(now)
-        self.left = wanted
+        self._picture = self._desk.inventory.domains.get(self.uuid, self._picture)
+        for owed in tuple(self.left):
+            wanted = await self._wanted(owed)
+            place = self.left.index(owed)
+            self.left[place : place + 1] = [wanted] if wanted else []
+
+    async def _wanted(self, owed: Owed) -> Owed | None:
+        """What is owed, by the policy as it is now; None = nothing: it is settled."""
+        desk, now = self._desk, owed if self.by_hand else self._still(owed)
+        if why := desk.kept_from(owed.policy.name, self.uuid):
+            await self._skip(owed, why)
+        elif self.by_hand:
+            return owed
+        elif now is None:
+            await self._skip(owed, "the policy does not cover the VM any more")
+        elif self.error and now.scheduled and desk.clock() >= self._ends(now):
+            self.settled.append(await desk.runs.failed(now, self.error, self.last))
+        elif nothing := await self._nothing_to_do(now):
+            await self._skip(now, nothing, content=True)
+        elif refusal := desk.refusals.standing(now.policy, self._picture):
+            why = f"{refusal.message}; not tried again until the VM or the policy changes"
+            await self._skip(now, why)
+        else:
+            return now
+        return None
 
     async def _skip(self, owed: Owed, why: str, *, content: bool = False) -> None:
         self.settled.append(await self._desk.runs.skipped(owed, why, content=content))
@@ -262,41 +322,30 @@ class Attempt:
     # --- trying again
 
     def _patience(self) -> float:
-        """How long the job may wait for its VM, in seconds: until the next slot."""
-        ends = [self._ends(o) for o in self.left if o.scheduled]
-        now = self._desk.clock()
-        return min([RUN_MAX_WAIT, *(max(30.0, end - now) for end in ends)])
+        """How long the job may wait for its VM, in seconds: while its slot is served, and not into
+        the next one."""
+        now, slots = self._desk.clock(), self._desk.slots
+        waits = [RUN_MAX_WAIT]
+        for owed in (o for o in self.left if o.scheduled):
+            following = slots.following(owed.policy, self.uuid, owed.slot)
+            waits.append(max(LATE_WAIT, self._ends(owed) - now))
+            waits.append(max(1.0, following - now - BEFORE_NEXT))
+        return min(waits)
 
     def _ends(self, owed: Owed) -> int:
-        return self._desk.slots.until(owed.policy, owed.slot)
-
-    def _again(self, error: SnapdError) -> float:
-        """Seconds to wait for the next try, growing; 0 = there is none before the next slot."""
-        now = self._desk.clock()
-        ends = [self._ends(o) for o in self.left if o.scheduled]
-        if self._by is not None or len(ends) < len(self.left):
-            return 0  # a trigger's moment has passed
-        left = max(ends) - now
-        if not isinstance(error, _PASSING):
-            return 0
-        pause = min(FIRST_RETRY * 2**self._tries, LONGEST_RETRY)
-        self._tries += 1
-        return pause if pause < left else 0
+        return self._desk.slots.until(owed.policy, self.uuid, owed.slot)
 
     async def _wait(self, seconds: float) -> None:
-        """Until the next try, or until something makes it worth one. The time is the engine's to
-        tell (`due`): no timer of the loop goes on while the host sleeps."""
+        """Until the next try, or until something makes it worth one. When that is, is the engine's
+        to tell: see try_again()."""
         self.retry_at = int(self._desk.clock() + seconds)
+        self._retry_by = asyncio.get_running_loop().time() + seconds
         try:
-            while self.left and not self.due() and not self._worth_a_look():
+            while self.left and self.waiting and not self._worth_a_look():
                 self._told.clear()
                 await self._told.wait()
         finally:
             self.retry_at = 0
-
-    def due(self) -> bool:
-        """Whether it waits no longer for its next try."""
-        return self.retry_at <= self._desk.clock()
 
     def _worth_a_look(self) -> bool:
         """Whether what has changed changes anything for this one."""
@@ -307,14 +356,14 @@ class Attempt:
             for o in self.left
         )
 
-    async def _give_up(self, error: SnapdError) -> None:
-        left, self.left = self.left, []
+    async def _give_up(self, over: list[Owed], error: SnapdError) -> None:
+        self.left = [o for o in self.left if o not in over]
         vm = self._picture.info.name
-        for owed in left:
+        for owed in over:
             if isinstance(error, Unsupported):
                 self._desk.refusals.note(owed.policy, self._picture, error)
             log.error("policy %s on VM %s: %s", owed.policy.name, vm, error.message)
-            self.settled.append(await self._desk.runs.failed(owed, error, self._last))
+            self.settled.append(await self._desk.runs.failed(owed, error, self.last))
 
 
 async def prune(desk: Desk, picture: DomainPicture, policy: str) -> None:

@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 DAY = 86400
 JUMP_SECONDS = 3600.0
 DISTRUST_SECONDS = 3600.0
+STEP_SECONDS = 5.0
 SLEPT_SECONDS = 5.0
 WAKING_SECONDS = 30.0
 """After the host has slept: its disks and network come back first."""
@@ -51,6 +52,8 @@ class ClockGuard:
         if abs(jump) > JUMP_SECONDS:
             log.warning("the clock jumped by %+.0f s: nothing is pruned for an hour", jump)
             self._jumped = (boot, jump)
+        elif abs(jump) > STEP_SECONDS:
+            log.info("the clock was set by %+.0f s", jump)
         if slept > SLEPT_SECONDS:
             log.info("the host slept for %.0f s", slept)
             self._woken = boot

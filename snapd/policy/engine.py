@@ -1,7 +1,8 @@
 """Slots and triggers -> attempts: what runs the plans, and is boring.
 
 When something is due is planning/schedule.py's to say; slots.py keeps the last slot of each policy
-and domain, runs.py what became of each, attempt.py does the work.
+and domain, runs.py what became of each, attempt.py does the work, begun.py takes up what an earlier
+daemon has begun.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Any
 
 from ..errors import OutcomeUnknown, SnapdError
 from ..inventory import DomainPicture, Inventory
-from ..model import JobState, Keep, Policy, Verb
+from ..model import Policy, Verb
 from ..operations import Job, Operations
-from ..planning.schedule import GRACE
 from ..settings import matches
-from ..store import RunRow, Store
-from .attempt import Attempt, Desk, prune
+from ..store import Store
+from .attempt import Attempt, Desk
+from .begun import Begun
 from .clock import DAY, ClockGuard
 from .holds import Holds
 from .owed import Owed
@@ -29,11 +30,13 @@ from .prune import Pruner
 from .pruning import Pruning
 from .refusals import Refusals
 from .resting import Resting
-from .runs import Runs, is_missed
+from .runs import Runs
 from .slots import Slots
 
 log = logging.getLogger(__name__)
 SLICE_SECONDS = 30.0
+FAILED_SECONDS = 0.1
+"""Until the first look after one that failed; each further failure doubles it."""
 STOP_SECONDS = 3.0
 
 
@@ -62,7 +65,7 @@ class Engine:
         self._runs = Runs(store, self._slots, guard, clock)
         self.on_run = self._runs.listen
         self.pruning = Pruning(operations, inventory, pruner, clock)
-        self.refusals = Refusals(inventory)
+        self.refusals = Refusals(inventory, store.records_of)
         self.desk = Desk(
             operations,
             inventory,
@@ -81,8 +84,11 @@ class Engine:
         self._wake = asyncio.Event()
         self._attempts: list[Attempt] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open: list[RunRow] = []
+        self._begun = Begun(self.desk, store, self._keep)
+        self._claims: dict[str, list[Owed]] = {}  # of triggers and earlier daemons, not begun yet
         self._triggers: list[tuple[str, str, int]] = []
+        self._seen: frozenset[str] = frozenset()
+        self._covered: set[tuple[str, str, str, str]] = set()
         self._tidied = 0.0
         policies.on_change(lambda *_: self._on_change())
         holds.on_change(self._on_change)
@@ -93,7 +99,7 @@ class Engine:
     async def load(self) -> None:
         """Take up the slots that an earlier daemon settled, and the runs that it has not."""
         await self._slots.load()
-        self._open = await self._store.open_runs()
+        await self._begun.load()
 
     # --- asking
 
@@ -129,18 +135,26 @@ class Engine:
     # --- the loop
 
     async def run(self) -> None:
-        """Look, run what is due, sleep at most 30 s of wall time; for ever."""
+        """Look, run what is due, sleep at most 30 s of wall time; for ever. A look that fails is
+        made again after a while, whatever wakes us: a failure may do so itself."""
+        failures = 0
         while True:
             self._wake.clear()  # what wakes us during the look has us look again at once
             try:
                 await self.look()
-            except SnapdError as e:
-                log.error("the policies could not be run: %s", e.message)
-            try:
-                async with asyncio.timeout(self._pause()):
-                    await self._wake.wait()
-            except TimeoutError:
+                pause, failures = self._pause(), 0
+            except Exception as e:
+                failed = "the policies could not be run"
+                if isinstance(e, SnapdError):
+                    log.error("%s: %s", failed, e.message)
+                else:
+                    log.exception("%s", failed)
+                await asyncio.sleep(min(FAILED_SECONDS * 2**failures, SLICE_SECONDS))
+                failures = min(failures + 1, 16)
                 continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
 
     def _pause(self) -> float:
         """Seconds until something is due, in slices, since no sleep notices a clock step."""
@@ -154,65 +168,83 @@ class Engine:
     async def look(self) -> None:
         """Begin all that is due now; returns when it is written down, not when it is done."""
         self._guard.watch()
+        await self._runs.write_late()
         await self._holds.expire()
         if not self._inventory.connected or self._inventory.loading:
             return  # what is missed meanwhile is caught up
         if self._host_stopping() or self._guard.waking():
             return
         now = int(self._clock())
-        owed: dict[str, list[Owed]] = {}
-        await self._take_up(owed, now)
-        await self._triggered(owed)
-        for policy in self._policies.in_force.values():
-            await self._scheduled(policy, owed, now)
-        for uuid, several in owed.items():
-            await self._begin(self._inventory.domains[uuid], several, now)
+        await self._begun.take_up(self._claims, now)
+        self._triggered()
+        due = await self._due(now)
+        for uuid in dict.fromkeys([*self._claims, *due]):
+            await self._begin(uuid, due.get(uuid, []), now)
         for attempt in self._attempts:
-            if attempt.waiting and attempt.due():
-                attempt.look_again()
+            attempt.try_again(now)
         for uuid in self.pruning.due(now):
             self._keep(self.pruning.again(uuid))
         await self._tidy(now)
 
-    async def _scheduled(self, policy: Policy, owed: dict[str, list[Owed]], now: int) -> None:
-        """What a policy's schedule asks for, on each domain that it covers."""
-        for picture in self.domains_of(policy):
-            await self._slots.join(policy.name, picture.info, now)
-            found = self._slots.due(policy, picture.info.uuid, now)
-            if found and found.run:
-                owed.setdefault(picture.info.uuid, []).append(Owed.of(policy, found))
-            elif found:
-                (begun,) = await self._runs.begin(picture.info, [Owed.of(policy, found)], now)
-                await self._runs.skipped(begun, "missed, and too late by now")
+    async def _due(self, now: int) -> dict[str, list[Owed]]:
+        """What the schedules ask for, by domain. A policy that has come to cover a domain since the
+        last look, or has another schedule, owes nothing for the time before."""
+        owed: dict[str, list[Owed]] = {}
+        seen, covered = frozenset(self._inventory.domains), set()
+        for policy in self._policies.in_force.values():
+            for picture in self.domains_of(policy):
+                uuid = picture.info.uuid
+                key = (policy.name, policy.schedule, policy.timezone, uuid)
+                covered.add(key)
+                anew = uuid in self._seen and key not in self._covered
+                await self._slots.join(policy.name, picture.info, now, anew=anew)
+                found = self._slots.due(policy, uuid, now)
+                if found and found.run:
+                    owed.setdefault(uuid, []).append(Owed.of(policy, found))
+                elif found:
+                    (late,) = await self._runs.begin(picture.info, [Owed.of(policy, found)], now)
+                    await self._runs.skipped(late, "missed, and too late by now")
+        self._seen, self._covered = seen, covered
+        return owed
 
     async def _tidy(self, now: int) -> None:
-        """Once a day: let go of what is older than it has to be kept."""
-        if abs(now - self._tidied) > DAY:
+        """Once a day: let go of what is older than it has to be kept, by a clock that is right."""
+        if abs(now - self._tidied) > DAY and not self._guard.distrust():
             self._tidied = now
             await self._store.trim(now)
 
     # --- beginning
 
-    async def _begin(self, picture: DomainPicture, several: list[Owed], now: int) -> None:
+    async def _begin(self, uuid: str, due: list[Owed], now: int) -> None:
         """One snapshot for all policies that a domain owes together, and for what an earlier
         attempt still waits to try again; a policy that is at work still is skipped."""
-        uuid = picture.info.uuid
-        new = [o for o in several if o.run is None]
-        several = [o for o in several if o.run is not None]
-        several += await self._runs.begin(picture.info, new, now)
-        names = {o.policy.name for o in several}
+        picture, claims = self._inventory.domains.get(uuid), self._claims.get(uuid, [])
+        begun = [o for o in claims if o.run is not None]
+        if picture is None:  # it went during this look
+            self._claims.pop(uuid, None)
+            for owed in begun:
+                await self._runs.skipped(owed, "the VM is gone")
+            return
+        new = [o for o in (*claims, *due) if o.run is None]
+        begun += await self._runs.begin(picture.info, new, now)
+        self._claims.pop(uuid, None)
         going: list[Owed] = []
         for attempt in self._of(uuid):
-            if attempt.waiting:
-                going += await self._withdrawn(attempt, names)
-        busy = {o.policy.name for a in self._of(uuid) for o in a.left}
-        for owed in several:
+            if attempt.waiting and attempt.goes_along(begun):
+                going += await self._withdrawn(attempt, {o.policy.name for o in begun})
+        busy = self._at_work(uuid)
+        for owed in begun:
             if owed.policy.name in busy:
                 await self._runs.skipped(owed, "the last run is still at work")
             else:
                 going.append(owed)
         if going:
-            self._keep(self.carry_out(Attempt(self.desk, picture, going)))
+            self._start(Attempt(self.desk, picture, going))
+
+    def _at_work(self, uuid: str) -> set[str]:
+        """The policies that an attempt of the engine's own is at work for. One by hand makes up for
+        no slot: who asked for it waits shorter, and tries only once."""
+        return {o.policy.name for a in self._of(uuid) if not a.by_hand for o in a.left}
 
     async def _withdrawn(self, attempt: Attempt, names: set[str]) -> list[Owed]:
         """What an attempt leaves to the next one; of policies whose next slot has come, nothing."""
@@ -220,23 +252,30 @@ class Engine:
         left = attempt.withdraw()
         for owed in left:
             if owed.policy.name in names:
-                await self._runs.failed(owed, error, None)
+                await self._runs.failed(owed, error, attempt.last)
         return [o for o in left if o.policy.name not in names]
+
+    def _start(self, attempt: Attempt) -> None:
+        self._attempts.append(attempt)
+        self._keep(self._carry(attempt))
 
     async def carry_out(self, attempt: Attempt) -> None:
         """Have an attempt run to its end, known to all that others do meanwhile."""
         self._attempts.append(attempt)
+        await self._carry(attempt)
+
+    async def _carry(self, attempt: Attempt) -> None:
         try:
             await attempt.run()
         finally:
             self._attempts.remove(attempt)
+        for part in attempt.parts:
+            self._start(part)
 
     def _keep(self, work: Coroutine[Any, Any, object]) -> None:
         async def guarded() -> None:
             try:
                 await work
-            except SnapdError as e:
-                log.error("what became of a slot could not be noted: %s", e.message)
             finally:
                 self._wake.set()
 
@@ -260,74 +299,38 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    # --- what an earlier daemon left
-
-    async def _take_up(self, owed: dict[str, list[Owed]], now: int) -> None:
-        """Settle the runs that an earlier daemon had begun: made, if their snapshot is there;
-        owed still, if nothing is and there is time; else failed."""
-        while self._open:
-            run = next((r for r in self._open if not is_missed(r)), None)
-            if run is None:
-                self._open.clear()
-                return
-            same = [r for r in self._open if is_missed(r) and _alike(r, run)]
-            picture = self._inventory.domains.get(run.domain)
-            policy = self._policies.in_force.get(run.policy)
-            if policy and picture and picture not in self.domains_of(policy):
-                policy = None
-            known = policy or Policy(run.policy, "", "", (), Keep(), "UTC")
-            before = same[0] if same else None
-            claim = Owed(known, run.slot, word=run.reason, run=run, before=before)
-            row = await self._store.create_of_run(run)
-            if row and not row.state.finished:
-                return  # it is being settled; its end wakes us
-            self._open = [r for r in self._open if r is not run and r not in same]
-            if row and row.state is JobState.DONE:
-                await self._runs.made(claim, row)
-                if picture:
-                    self._keep(prune(self.desk, picture, run.policy))
-            elif policy and picture and self._in_time(claim, run.domain, now):
-                owed.setdefault(run.domain, []).append(claim)
-            else:
-                why = f"VM {run.domain_name}: the daemon ended before the snapshot was made"
-                await self._runs.failed(claim, OutcomeUnknown(why), None)
-
-    def _in_time(self, claim: Owed, uuid: str, now: int) -> bool:
-        policy = claim.policy
-        if not claim.scheduled or not policy.schedule:
-            return False
-        late = now - claim.slot > GRACE + self._slots.put_off(policy, uuid)
-        return now < self._slots.until(policy, claim.slot) and (policy.catch_up or not late)
+        with contextlib.suppress(SnapdError):  # the next daemon finds it out
+            await self._runs.write_late()
 
     # --- what else makes it run
 
     def trigger(self, uuid: str, word: str) -> None:
         """Something that a policy's `on` may name has happened to a domain."""
-        if any(word in p.on for p in self._policies.in_force.values()):
-            self._triggers.append((uuid, word, int(self._clock())))
-            self._wake.set()
+        if self._host_stopping() or not any(word in p.on for p in self._policies.in_force.values()):
+            return
+        self._keep(self._note_trigger(uuid, word, int(self._clock())))
 
-    async def _triggered(self, owed: dict[str, list[Owed]]) -> None:
+    async def _note_trigger(self, uuid: str, word: str, at: int) -> None:
+        """The domain is looked at first: a policy may ask for its state. That may take long."""
+        with contextlib.suppress(SnapdError):  # it is gone, or it doesn't answer
+            await self._inventory.refresh(uuid)
+        self._triggers.append((uuid, word, at))
+
+    def _triggered(self) -> None:
         """What triggers ask for, but within a policy's min_gap of its last run there."""
         triggers, self._triggers = self._triggers, []
         for uuid, word, at in triggers:
-            with contextlib.suppress(SnapdError):  # it is gone, or it doesn't answer
-                await self._inventory.refresh(uuid)
             if (picture := self._inventory.domains.get(uuid)) is None:
                 continue
             for policy in self._policies.in_force.values():
-                info = picture.info
-                if word not in policy.on or not matches(policy, info.name, uuid):
+                if word not in policy.on or not matches(policy, picture.info.name, uuid):
                     continue
-                await self._slots.join(policy.name, info, at)
-                row = self.slots[policy.name, uuid]
-                names = {o.policy.name for o in owed.get(uuid, ())}
-                busy = {o.policy.name for a in self._of(uuid) for o in a.left}
-                if policy.name in names | busy or at - row.last_run < policy.min_gap:
+                row, claims = self.slots.get((policy.name, uuid)), self._claims.get(uuid, ())
+                busy = self._at_work(uuid) | {o.policy.name for o in claims}
+                if policy.name in busy or (row and 0 <= at - row.last_run < policy.min_gap):
                     log.info("policy %s: %s of VM %s is within min_gap", policy.name, word, uuid)
                 else:
-                    owed.setdefault(uuid, []).append(Owed(policy, at, word=word))
+                    self._claims.setdefault(uuid, []).append(Owed(policy, at, word=word))
 
     def _on_change(self) -> None:
         for attempt in self._attempts:
@@ -338,11 +341,5 @@ class Engine:
         if job.row.verb is Verb.REVERT:
             for attempt in self._of(job.row.domain):
                 attempt.drop_held()
-        if self._open:
+        if self._begun:
             self._wake.set()
-
-
-def _alike(missed: RunRow, run: RunRow) -> bool:
-    """Whether a row of missed slots is of the very run that was to make up for them."""
-    parts = ("policy", "domain", "started")
-    return all(getattr(missed, part) == getattr(run, part) for part in parts)

@@ -41,6 +41,12 @@ class Owed:
         return not self.word
 
     @property
+    def demands(self) -> tuple[bool, str, int, Floor]:
+        """What its snapshot has to be like: those that agree fare alike."""
+        p = self.policy
+        return p.memory, p.quiesce, p.max_pause, p.min_free
+
+    @property
     def reason(self) -> str:
         """As history has it: `policy nightly, slot 1795600800`."""
         if self.word == BY_HAND:
@@ -53,7 +59,7 @@ class Owed:
 def wish_of(several: Sequence[Owed]) -> Wish:
     """What several policies want together: the most careful of each."""
     policies = sorted((o.policy for o in several), key=lambda p: p.name)
-    first = min(several, key=lambda o: o.policy.name)
+    first = min(several, key=lambda o: (o.policy.name, o.word))
     quiesce = next((q for q in ("require", "try") if any(p.quiesce == q for p in policies)), "no")
     events = all(o.word not in ("", BY_HAND) for o in several)
     return Wish(
@@ -64,7 +70,7 @@ def wish_of(several: Sequence[Owed]) -> Wish:
         max_pause=min(p.max_pause for p in policies),
         min_free=_floor(policies),
         origin=Origin.EVENT if events else Origin.POLICY,
-        policies=tuple(p.name for p in policies),
+        policies=tuple(dict.fromkeys(p.name for p in policies)),
         reason=_reason(several),
     )
 

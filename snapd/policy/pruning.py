@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from ..errors import Busy, Protected, SnapdError, TimedOut, Unavailable
+from ..errors import Busy, LimitExceeded, Protected, SnapdError, TimedOut, Unavailable
 from ..inventory import Change, DomainPicture, Inventory
 from ..model import JobState, Policy, Verb
 from ..operations import DAEMON, Asker, Job, Operations, Request, Wish
@@ -82,14 +82,19 @@ class Pruning:
             max_wait=MAX_WAIT,
             parent=parent,
         )
-        job = await self._operations.jobs.submit(
-            request, lambda job: self._pruner.prune(job, only=only)
-        )
+        try:
+            job = await self._operations.jobs.submit(
+                request, lambda job: self._pruner.prune(job, only=only)
+            )
+        except SnapdError as e:
+            if _passes(e):
+                self._later(picture, policy, going, tries)
+            raise
         await job.ended.wait()
-        self._defer(job, frozenset(going), tries)
+        self._defer(job, picture, going, tries)
         return job
 
-    def _defer(self, job: Job, going: frozenset[str], tries: int) -> None:
+    def _defer(self, job: Job, picture: DomainPicture, going: Collection[str], tries: int) -> None:
         """Note what is to be tried again. What waits for a person, or was cancelled, is not."""
         row = job.row
         names: Collection[str] = ()
@@ -97,16 +102,18 @@ class Pruning:
             names = [s["Name"] for s in row.result.get("Stays", ()) if s["Reason"] != "pinned"]
         elif row.state is JobState.FAILED and _passes(job.error()):
             names = going
-        if not names:
-            return
-        now = int(self._clock())
+        if names:
+            self._later(picture, row.policy, names, tries)
+
+    def _later(
+        self, picture: DomainPicture, policy: str, names: Collection[str], tries: int
+    ) -> None:
+        now, info = int(self._clock()), picture.info
         wait = min(FIRST_SECONDS * 2**tries, LONGEST_SECONDS)
-        self.deferred[row.domain] = Deferred(
-            row.policy, frozenset(names), tries + 1, now, now + wait
-        )
+        self.deferred[info.uuid] = Deferred(policy, frozenset(names), tries + 1, now, now + wait)
         log.warning(
             "VM %s: %d snapshots that retention lets go stay for now: tried again in %d s",
-            row.domain_name,
+            info.name,
             len(names),
             wait,
         )
@@ -183,4 +190,4 @@ def _passes(error: SnapdError) -> bool:
     """Whether what kept a whole prune from being done goes by itself."""
     if isinstance(error, Protected):
         return error.reason in ("clock", "io-error")
-    return isinstance(error, Busy | TimedOut | Unavailable)
+    return isinstance(error, Busy | LimitExceeded | TimedOut | Unavailable)

@@ -30,6 +30,7 @@ class Runs:
     ) -> None:
         self._store, self._slots, self._guard, self._clock = store, slots, guard, clock
         self._listeners: list[Callable[[RunRow], None]] = []
+        self._late: list[RunRow] = []
 
     def listen(self, call: Callable[[RunRow], None]) -> None:
         """Have each settled run told."""
@@ -53,7 +54,7 @@ class Runs:
         except SnapdError:
             for row in slots:
                 key = (row.policy, row.domain)
-                self._slots.rows.pop(key)
+                self._slots.rows.pop(key, None)
                 self._slots.rows.update({key: known[key]} if key in known else {})
             raise
         begun = zip(several, opened[len(missed) :], strict=True)
@@ -74,9 +75,12 @@ class Runs:
             "short_since": 0,
         }
         run = await self._settle(owed, MADE, owed.reason, job, changes)
-        if now > self._guard.last:
+        if now > self._guard.last and not self._guard.distrust():
             self._guard.last = now
-            await self._store.write_fact("clock", now)
+            try:
+                await self._store.write_fact("clock", now)
+            except SnapdError as e:
+                log.error("the time could not be written down: %s", e.message)
         return run
 
     async def failed(self, owed: Owed, error: SnapdError, job: JobRow | None) -> RunRow:
@@ -94,7 +98,7 @@ class Runs:
 
     async def not_yet(self, owed: Owed, error: SnapdError, *, short: bool = False) -> None:
         """It failed and will be tried again: the policy's last error says so meanwhile. short:
-        there was no room."""
+        there was no room. Raises what keeps it from being written down."""
         row = self._row(owed)
         short_since = row.short_since or (owed.slot if short else 0)
         now = int(self._clock())
@@ -129,11 +133,28 @@ class Runs:
         slot = replace(self._row(owed), **changes)
         self._slots.rows[slot.policy, slot.domain] = slot
         rows = [*_covered(owed.before, run), run]
-        await self._store.write_runs(rows, [slot])
+        self._late += rows
+        try:
+            await self.write_late()
+        except SnapdError as e:
+            log.error("what became of it could not be noted, and will be later: %s", e.message)
         for row in rows:
             for call in self._listeners:
                 call(row)
         return run
+
+    async def write_late(self) -> None:
+        """Write what has ended and is not written down yet: a store that is full for a while keeps
+        no run open. Raises what keeps it from that."""
+        rows, self._late = self._late, []
+        if not rows:
+            return
+        slots = [self._slots.rows[key] for key in dict.fromkeys((r.policy, r.domain) for r in rows)]
+        try:
+            await self._store.write_runs(rows, slots)
+        except BaseException:
+            self._late = rows + self._late
+            raise
 
     def _row(self, owed: Owed) -> SlotRow:
         assert owed.run is not None

@@ -33,6 +33,7 @@ class Slots:
         self.rows: dict[tuple[str, str], SlotRow] = {}
         self._store, self._host = store, host
         self._next: dict[tuple[str, str, int], int] = {}
+        self._late: dict[tuple[str, str], tuple[Due, int]] = {}
 
     async def load(self) -> None:
         """Take up what an earlier daemon settled."""
@@ -43,16 +44,20 @@ class Slots:
         new = SlotRow(policy, info.uuid, now, domain_name=info.name, last_ok=now)
         return self.rows.get((policy, info.uuid), new)
 
-    async def join(self, policy: str, info: DomainInfo, now: int) -> None:
+    async def join(self, policy: str, info: DomainInfo, now: int, *, anew: bool = False) -> None:
         """Write down that a policy covers a domain, under this name, from now on at the latest: it
-        owes nothing for the past."""
+        owes nothing for the past. anew: it did not until now, or by another schedule."""
         row = self.rows.get((policy, info.uuid))
-        if row and row.domain_name == info.name and clamp(row.last_slot, now) == row.last_slot:
+        same = row and row.domain_name == info.name
+        if row and same and not anew and clamp(row.last_slot, now) == row.last_slot:
             return
         row = replace(self.row(policy, info, now), domain_name=info.name)
         if clamp(row.last_slot, now) != row.last_slot:
             log.warning("policy %s: its last slot lay in the future; it goes on from now", policy)
             row = replace(row, last_slot=now, last_ok=min(row.last_ok, now))
+        if anew:
+            last_ok = row.last_ok if row.error_name else max(row.last_ok, now)
+            row = replace(row, last_slot=max(row.last_slot, now), last_ok=last_ok)
         await self.write(row)
 
     async def write(self, row: SlotRow) -> None:
@@ -90,25 +95,40 @@ class Slots:
         return spread(self._host, uuid, policy.name, policy.randomized_delay)
 
     def due(self, policy: Policy, uuid: str, now: int) -> Due | None:
-        """What the policy owes a domain that it has joined; None = nothing yet."""
-        slot = self.rows.get((policy.name, uuid))
-        if slot is None or not policy.schedule or self.next_fire(policy, slot.last_slot) > now:
+        """What the policy owes a domain that it has joined; None = nothing yet. Slots come there
+        by what their starts are put off; what was missed is put off as long from when it is found,
+        or all of them would start at once."""
+        slot, late = self.rows.get((policy.name, uuid)), self.put_off(policy, uuid)
+        at = now - late
+        if slot is None or not policy.schedule or self.next_fire(policy, slot.last_slot) > at:
             return None
-        late = self.put_off(policy, uuid)
         found = due(
             parse(policy.schedule),
             slot.last_slot,
-            now,
+            at,
             zone_of(policy),
             catch_up=policy.catch_up,
             max_lateness=policy.max_lateness,
-            grace=GRACE + late,
         )
-        return found if found and now >= found.slot + late else None
+        if not found or not found.late or not late:
+            return found
+        first, since = self._late.get((policy.name, uuid), (found, now))
+        if first.slot != found.slot:
+            first, since = found, now
+        self._late[policy.name, uuid] = first, since
+        return None if 0 <= now - since < late else first
 
-    def until(self, policy: Policy, slot: int) -> int:
+    def following(self, policy: Policy, uuid: str, slot: int) -> int:
+        """When the next slot comes on a domain."""
+        return self.next_fire(policy, slot) + self.put_off(policy, uuid)
+
+    def until(self, policy: Policy, uuid: str, slot: int) -> int:
         """Up to when a slot can still be served: the next one, or max_lateness."""
-        following = self.next_fire(policy, slot)
-        return (
-            following if policy.max_lateness is None else min(following, slot + policy.max_lateness)
-        )
+        following = self.following(policy, uuid, slot)
+        if policy.max_lateness is None:
+            return following
+        return min(following, slot + self.put_off(policy, uuid) + policy.max_lateness)
+
+    def on_time(self, policy: Policy, uuid: str, slot: int, now: int) -> bool:
+        """Whether a slot that is served now is served when it comes, and not made up for."""
+        return now - slot <= GRACE + self.put_off(policy, uuid)

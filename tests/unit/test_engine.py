@@ -1,175 +1,54 @@
-"""The engine, on a real store and a clock of the test's: what is refused, what wakes it."""
+"""The engine's loop: what it begins, what it survives, what wakes it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from snapd.errors import LimitExceeded, NoSpace
-from snapd.inventory import DomainPicture, Inventory
-from snapd.model import DomainInfo, JobState, Keep, Policy, State, Verb
-from snapd.operations import Asker, HalfMade, Job, Operations
-from snapd.planning.retention import Candidate, Decision
-from snapd.policy import ClockGuard, Engine, Holds, Policies, Pruner, Resting
-from snapd.policy.attempt import Attempt
-from snapd.policy.owed import BY_HAND, Owed
-from snapd.store import JobRow, RunRow, SlotRow, Store
-
-VM = "22222222-2222-4222-8222-222222222201"
-HOUR = 3600
-NOW = 1795600800  # a full hour
-
-
-@dataclass
-class Stubs:
-    """What the engine asks of other rooms, in as few words as can be."""
-
-    now: float = NOW
-    connected: bool = True
-    loading: bool = False
-    in_force: dict[str, Policy] = field(default_factory=dict)
-    listeners: list[Callable[..., None]] = field(default_factory=list)
-    domains: dict[str, DomainPicture] = field(
-        default_factory=lambda: {VM: DomainPicture(DomainInfo(VM, "web-1", State.RUNNING))}
-    )
-    made: list[Any] = field(default_factory=list)
-    refuses: bool = False
-    jobs: Any = None
-    going: tuple[Decision, ...] = ()
-    half_made: HalfMade = field(default_factory=HalfMade)
-    ended: list[Callable[[Job], None]] = field(default_factory=list)
-
-    def listen(self, ended: Callable[[Job], None]) -> None:
-        self.ended.append(ended)
-
-    def tear(self) -> None:
-        """A revert breaks off; it is told as jobs do."""
-        row = JobRow(3, Verb.REVERT, VM, "web-1", "s2", "", 0, JobState.FAILED, 1, finished=2)
-        failed: dict[str, Any] = {
-            "error_name": "org.virtsnap.Error.Partial",
-            "detail": {"reason": "half-made"},
-        }
-        job = Job(replace(row, **failed), cast(Any, None))
-        self.half_made.note(job.row)
-        for call in self.ended:
-            call(job)
-
-    def mend(self) -> None:
-        row = JobRow(4, Verb.REVERT, VM, "web-1", "s1", "", 0, JobState.DONE, 1, finished=2)
-        self.half_made.note(row)
-
-    def on_change(self, call: Callable[..., None]) -> None:
-        self.listeners.append(call)
-
-    def on_status(self, _call: Callable[[], None]) -> None: ...
-
-    stopping: bool = False
-
-    def plan(self, _picture: DomainPicture) -> list[Decision]:
-        return list(self.going)
-
-    def prune(self, _job: Job) -> None: ...
-
-    async def create(self, info: DomainInfo, wish: Any, asker: Any, parent: int = 0) -> Job:
-        if self.refuses:
-            raise LimitExceeded("VM web-1 has 16 requests waiting")
-        self.made.append(wish)
-        state = JobState.DONE
-        row = JobRow(7, Verb.CREATE, VM, "web-1", f"s{len(self.made)}", "", -1, state, 1)
-        job = Job(row, cast(Any, None))
-        job.ended.set()
-        return job
-
-    async def submit(self, _request: Any, _work: Any) -> Job:
-        raise LimitExceeded("VM web-1 has 16 requests waiting")
-
-    def add(self, name: str) -> None:
-        keep = Keep(last=2)
-        made = Policy(name, "admin", name, ("*",), keep, "UTC", "0 * * * *")
-        self.in_force = self.in_force | {name: made}
-        self.wake()
-
-    def wake(self) -> None:
-        """As policies do when one comes or goes; the engine listens to them second."""
-        self.listeners[1]("", None, None)
+from snapd.errors import Busy, NoSpace
+from snapd.policy import Engine
+from snapd.store import RunRow, SlotRow, Store
+from tests.unit.engines import (
+    HOUR,
+    MINUTE,
+    NOW,
+    VM,
+    VM2,
+    WEB1,
+    WEB2,
+    Libvirt,
+    Stubs,
+    look,
+    outcomes,
+    owing,
+    play,
+    quiet,
+    running,
+)
 
 
-Body = Callable[[Stubs, Engine, Store], Coroutine[Any, Any, None]]
+def full(
+    store: Store, times: int, method: str = "write_runs", *, settled: bool = False
+) -> list[int]:
+    """Have the store refuse that many writes of a kind; what is refused so far."""
+    write = getattr(store, method)
+    refused: list[int] = []
+
+    async def write_or_not(*what: Any) -> Any:
+        fits = not settled or what[0][0].finished
+        if fits and len(refused) < times:
+            refused.append(1)
+            raise NoSpace("the disk is full")
+        return await write(*what)
+
+    setattr(store, method, write_or_not)
+    return refused
 
 
-def play(folder: Path, body: Body, stubs: Stubs | None = None) -> None:
-    """Run a test's body beside a running engine."""
-
-    async def main(stubs: Stubs) -> None:
-        store = await Store.open(folder)
-        stubs.jobs = stubs
-        guard = ClockGuard(0, *[lambda: stubs.now] * 3)
-        engine = Engine(
-            cast(Policies, stubs),
-            cast(Operations, stubs),
-            cast(Inventory, stubs),
-            store,
-            cast(Pruner, stubs),
-            guard,
-            Holds(store, lambda: stubs.now),
-            cast(Resting, stubs),
-            lambda: stubs.now,
-        )
-        try:
-            await body(stubs, engine, store)
-        finally:
-            await store.close()
-
-    asyncio.run(main(stubs or Stubs()))
-
-
-async def running(engine: Engine, until: Callable[[], bool]) -> None:
-    """Let the engine run until something is so, at most 5 s."""
-    task = asyncio.create_task(engine.run())
-    try:
-        async with asyncio.timeout(5):
-            while not until():
-                assert not task.done(), task
-                await asyncio.sleep(0.01)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def owing(engine: Engine, policy: str) -> None:
-    engine.slots[policy, VM] = SlotRow(policy, VM, NOW - HOUR)
-
-
-def test_run_refused_before_it_is_a_job_is_tried_again_and_failed_at_the_next_slot(
-    tmp_path: Path,
-) -> None:
-    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
-        stubs.add("hourly")
-        stubs.refuses = True
-        owing(engine, "hourly")
-        told: list[RunRow] = []
-        engine.on_run(told.append)
-        await running(engine, lambda: bool(engine.retry_at("hourly", VM)))
-        (slot,) = await store.slots()
-        assert (slot.error_name, slot.last_slot) == (LimitExceeded("").name, NOW)
-        assert (engine.retry_at("hourly", VM), told) == (NOW + 60, [])
-        stubs.now += HOUR
-        stubs.refuses = False
-        await running(engine, lambda: len(told) == 2)
-        assert [(r.outcome, r.slot, r.job) for r in told] == [
-            ("failed", NOW, 0),
-            ("made", NOW + HOUR, 7),
-        ]
-        assert "16 requests" in told[0].reason
-        rows, total = await store.runs({}, 0, 0, 0, 10)
-        assert (total, rows) == (2, told[::-1])
-
-    play(tmp_path, body)
+# ---- the store cannot be written
 
 
 def test_slot_that_cannot_be_written_is_owed_until_it_can(tmp_path: Path) -> None:
@@ -178,58 +57,90 @@ def test_slot_that_cannot_be_written_is_owed_until_it_can(tmp_path: Path) -> Non
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
         stubs.add("hourly")
         owing(engine, "hourly")
-        write, refused = store.write_runs, 0
-
-        async def full(*what: Any) -> list[RunRow]:
-            nonlocal refused
-            if refused < 2:
-                refused += 1
-                stubs.wake()
-                raise NoSpace("the disk is full")
-            return await write(*what)
-
-        store.write_runs = full  # type: ignore[method-assign]
-        await running(engine, lambda: bool(stubs.made))
-        assert (refused, stubs.made[0].at) == (2, NOW)
+        refused = full(store, 2)
+        await running(engine, lambda: stubs.wake() or stubs.made)  # type: ignore[func-returns-value]
+        assert (len(refused), stubs.made[0].at) == (2, NOW)
 
     play(tmp_path, body)
 
 
-def test_run_that_cannot_be_noted_does_not_end_the_engine(
+def test_end_of_a_run_that_cannot_be_written_is_told_and_written_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
         stubs.add("hourly")
+        stubs.add("other")
         owing(engine, "hourly")
-
-        write = store.write_runs
-
-        async def full(runs: list[RunRow], *slots: Any) -> list[RunRow]:
-            if runs[0].finished:
-                raise NoSpace("the disk is full")
-            return await write(runs, *slots)
-
-        store.write_runs = full  # type: ignore[method-assign, assignment]
-        await running(engine, lambda: "could not be noted: the disk is full" in caplog.text)
+        owing(engine, "other")
+        refused = full(store, 2, settled=True)
+        await look(stubs, engine)
+        assert sorted(outcomes(stubs)) == [("hourly", "made", NOW), ("other", "made", NOW)]
+        assert len(refused) == 2
+        assert "could not be noted" in caplog.text
+        assert len(await store.open_runs()) == 2
+        await look(stubs, engine)
+        assert await store.open_runs() == []
+        rows, _ = await store.runs({}, 0, 0, 0, 10)
+        assert {(r.policy, r.outcome, r.slot) for r in rows} == set(outcomes(stubs))
+        assert {s.last_success for s in await store.slots()} == {NOW}
 
     play(tmp_path, body)
     assert "never retrieved" not in caplog.text
 
 
-def test_prune_refused_does_not_lose_the_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_retry_that_cannot_be_noted_is_made_all_the_same(tmp_path: Path) -> None:
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
         stubs.add("hourly")
-        stubs.going = (Decision(Candidate("old", 1), keep=False, reasons=("last",)),)
         owing(engine, "hourly")
-        told: list[RunRow] = []
-        engine.on_run(told.append)
-        await running(engine, lambda: bool(told) and "is not pruned" in caplog.text)
-        assert [row.outcome for row in told] == ["made"]
+        stubs.answers[VM] = [Busy("a backup")]
+        full(store, 5, "write_slot")
+        await look(stubs, engine)
+        stubs.pass_(MINUTE)
+        await look(stubs, engine)
+        assert outcomes(stubs) == [("hourly", "made", NOW)]
 
     play(tmp_path, body)
-    assert "never retrieved" not in caplog.text
+
+
+def test_hold_that_cannot_be_let_go_does_not_have_the_engine_spin(tmp_path: Path) -> None:
+    """What fails wakes the engine itself: it has told all that listen to holds."""
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        await engine._holds.hold("", None, until=NOW + 1)
+        stubs.pass_(2)
+        refused = full(store, 10_000, "change_holds")
+        task = asyncio.create_task(engine.run())
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert 0 < len(refused) < 10
+
+    play(tmp_path, body)
+
+
+def test_what_was_taken_up_is_not_lost_where_the_next_cannot_be_written(tmp_path: Path) -> None:
+    stubs = Stubs(libvirt=Libvirt(WEB1, WEB2))
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        row = RunRow(0, "hourly", VM2, "web-2", NOW, NOW, 0, "", "", "", 0)
+        owing(engine, "hourly", VM)
+        owing(engine, "hourly", VM2, NOW)
+        await store.write_runs([row])
+        engine.trigger(VM, "start")
+        await engine._begun.load()
+        full(store, 1)
+        with pytest.raises(NoSpace):
+            await engine.look()
+        await look(stubs, engine)
+        assert outcomes(stubs, VM2) == [("hourly", "made", NOW)]
+        assert outcomes(stubs, VM) == [("hourly", "made", NOW)]
+        assert await store.open_runs() == []
+
+    play(tmp_path, body, stubs)
+
+
+# ---- one look
 
 
 def test_policy_that_comes_while_it_looks_is_looked_at_at_once(tmp_path: Path) -> None:
@@ -254,112 +165,18 @@ def test_slot_is_run_once_however_often_it_looks(tmp_path: Path) -> None:
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
         stubs.add("hourly")
         owing(engine, "hourly")
-
-        told: list[RunRow] = []
-        engine.on_run(told.append)
-
-        def look() -> bool:
-            stubs.wake()
-            return bool(told)
-
-        await running(engine, look)
-        await asyncio.sleep(0.05)  # its task ends
-        await running(engine, lambda: True)
-        assert len(stubs.made) == 1
-        assert stubs.made[0].at == NOW
-        stubs.now += HOUR
-        await running(engine, lambda: len(stubs.made) == 2)
+        for _ in range(5):
+            await look(stubs, engine)
+        assert outcomes(stubs) == [("hourly", "made", NOW)]
+        stubs.pass_(HOUR)
+        await look(stubs, engine)
+        assert outcomes(stubs)[1:] == [("hourly", "made", NOW + HOUR)]
+        assert [(wish.stem, wish.at) for wish in stubs.made] == [
+            ("hourly", NOW),
+            ("hourly", NOW + HOUR),
+        ]
 
     play(tmp_path, body)
-
-
-class Queue(Stubs):
-    """Its jobs wait for their turn until they are let or cancelled."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting: list[Job] = []
-
-    async def create(self, info: DomainInfo, wish: Any, asker: Any, parent: int = 0) -> Job:
-        job = await super().create(info, wish, asker, parent)
-        job.row = replace(job.row, id=len(self.made), state=JobState.QUEUED)
-        job.ended.clear()
-        self.waiting.append(job)
-        return job
-
-    def cancel(self, job: Job) -> None:
-        job.row = replace(job.row, state=JobState.CANCELLED)
-        job.ended.set()
-
-
-def test_hold_takes_a_waiting_run_out_of_the_queue_and_has_the_others_run(tmp_path: Path) -> None:
-    stubs = Queue()
-
-    async def body(_stubs: Stubs, engine: Engine, store: Store) -> None:
-        told: list[RunRow] = []
-        engine.on_run(told.append)
-        for name in ("a", "b"):
-            stubs.add(name)
-            owing(engine, name)
-        await running(engine, lambda: bool(stubs.waiting))
-        await engine._holds.hold("a", stubs.domains[VM].info, reason="moving")
-        async with asyncio.timeout(5):
-            while len(stubs.waiting) < 2:
-                await asyncio.sleep(0.01)
-        assert [wish.policies for wish in stubs.made] == [("a", "b"), ("b",)]
-        job = stubs.waiting[1]
-        assert job.row.state is JobState.QUEUED
-        job.row = replace(job.row, state=JobState.DONE)
-        job.ended.set()
-        async with asyncio.timeout(5):
-            while len(told) < 2:
-                await asyncio.sleep(0.01)
-        found = [(row.policy, row.outcome, row.reason) for row in told]
-        assert found[0] == ("a", "skipped", "held: moving")
-        assert found[1][:2] == ("b", "made")
-
-    play(tmp_path, body, stubs)
-
-
-def test_torn_vm_is_left_alone_by_policies_until_a_revert_has_mended_it(tmp_path: Path) -> None:
-    """Or the torn state would take the place of the good ones, night after night."""
-
-    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
-        told: list[RunRow] = []
-        engine.on_run(told.append)
-        stubs.add("hourly")
-        owing(engine, "hourly")
-        stubs.tear()
-        await running(engine, lambda: bool(told))
-        assert ([r.outcome for r in told], stubs.made) == (["skipped"], [])
-        assert "revert to 's2' (job 3) broke off" in told[0].reason
-        policy, picture = stubs.in_force["hourly"], stubs.domains[VM]
-        (owed,) = await engine.desk.runs.begin(picture.info, [Owed(policy, NOW, word=BY_HAND)], NOW)
-        await engine.carry_out(Attempt(engine.desk, picture, [owed], by=Asker()))
-        assert ([r.outcome for r in told], stubs.made) == (["skipped"] * 2, [])
-        stubs.mend()
-        stubs.now += HOUR
-        await running(engine, lambda: len(stubs.made) == 1)
-
-    play(tmp_path, body)
-
-
-def test_revert_that_tears_the_vm_takes_its_run_out_of_the_queue(tmp_path: Path) -> None:
-    stubs = Queue()
-
-    async def body(_stubs: Stubs, engine: Engine, store: Store) -> None:
-        told: list[RunRow] = []
-        engine.on_run(told.append)
-        stubs.add("a")
-        owing(engine, "a")
-        await running(engine, lambda: bool(stubs.waiting))
-        stubs.tear()
-        async with asyncio.timeout(5):
-            while not told:
-                await asyncio.sleep(0.01)
-        assert [(r.outcome, stubs.waiting[0].row.state) for r in told] == [("skipped", "cancelled")]
-
-    play(tmp_path, body, stubs)
 
 
 @pytest.mark.parametrize("what", ["connected", "loading"])
@@ -367,11 +184,95 @@ def test_nothing_is_run_while_libvirt_is_not_read(tmp_path: Path, what: str) -> 
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
         stubs.add("hourly")
         owing(engine, "hourly")
-        setattr(stubs, what, not getattr(stubs, what))
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await running(engine, lambda: bool(stubs.made))
-        setattr(stubs, what, not getattr(stubs, what))
-        await running(engine, lambda: len(stubs.made) == 1)
+        setattr(stubs.libvirt, what, not getattr(stubs.libvirt, what))
+        await look(stubs, engine)
+        assert stubs.asked == []
+        setattr(stubs.libvirt, what, not getattr(stubs.libvirt, what))
+        await look(stubs, engine)
+        assert outcomes(stubs) == [("hourly", "made", NOW)]
 
     play(tmp_path, body)
+
+
+def test_vm_that_goes_during_a_look_takes_nobody_along(tmp_path: Path) -> None:
+    stubs = Stubs(libvirt=Libvirt(WEB1, WEB2))
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        owing(engine, "hourly", VM)
+        owing(engine, "hourly", VM2)
+        join = engine._slots.join
+
+        async def slow(policy: str, info: Any, *given: Any, **named: Any) -> None:
+            await join(policy, info, *given, **named)
+            if info.uuid == VM2:  # web-1 was looked at before
+                stubs.libvirt.change(VM, None)
+
+        engine._slots.join = slow  # type: ignore[method-assign]
+        await look(stubs, engine)
+        assert outcomes(stubs, VM2) == [("hourly", "made", NOW)]
+        assert (outcomes(stubs, VM), await store.open_runs()) == ([], [])
+
+    play(tmp_path, body, stubs)
+
+
+def test_fault_of_ours_with_one_vm_fails_its_run_and_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stubs = Stubs(libvirt=Libvirt(WEB1, WEB2), answers={VM: [ValueError("a fault of ours")]})
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        owing(engine, "hourly", VM)
+        owing(engine, "hourly", VM2)
+        await look(stubs, engine)
+        assert outcomes(stubs, VM2) == [("hourly", "made", NOW)]
+        assert outcomes(stubs, VM) == [("hourly", "failed", NOW)]
+        slot = engine.slots["hourly", VM]
+        assert slot.error_name == "org.virtsnap.Error.Internal"
+        assert await store.open_runs() == []
+
+    play(tmp_path, body, stubs)
+    assert "a fault of ours" in caplog.text
+
+
+def test_fault_of_ours_in_a_look_does_not_end_the_engine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        owing(engine, "hourly")
+        join = engine._slots.join
+        failed: list[int] = []
+
+        async def broken(*given: Any, **named: Any) -> None:
+            if not failed:
+                failed.append(1)
+                raise ValueError("a fault of ours")
+            await join(*given, **named)
+
+        engine._slots.join = broken  # type: ignore[method-assign]
+        await running(engine, lambda: stubs.made)
+
+    play(tmp_path, body)
+    assert "a fault of ours" in caplog.text
+
+
+def test_forty_vms_due_together_have_one_snapshot_each(tmp_path: Path) -> None:
+    infos = [WEB1.__class__(f"{n:08}", f"vm-{n}", WEB1.state) for n in range(40)]
+    stubs = Stubs(libvirt=Libvirt(*infos), slow=True)
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        for info in infos:
+            owing(engine, "hourly", info.uuid)
+        await look(stubs, engine)
+        assert len(stubs.running) == 40
+        for job in stubs.running:
+            await look(stubs, engine)
+            stubs.let(job)
+        await quiet(stubs, engine)
+        assert sorted(uuid for uuid, *_ in stubs.asked) == [i.uuid for i in infos]
+        assert {r.domain: r.outcome for r in stubs.told} == {i.uuid: "made" for i in infos}
+
+    play(tmp_path, body, stubs)
