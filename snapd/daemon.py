@@ -39,6 +39,7 @@ from .policy import (
     Holds,
     Newcomers,
     Policies,
+    PolicyChanges,
     Pruner,
     Resting,
     SafetyKeeper,
@@ -142,16 +143,16 @@ async def build(
     holds, pruner = _retention(operations, catalog, policies, settings, guard, standing)
     host = await asyncio.to_thread(machine_id)
     resting = Resting(store, inventory, catalog, jobs, clock)
+    changes = PolicyChanges(store, policies, clock)
     engine = Engine(
         policies, operations, inventory, store, pruner, guard, holds, resting, clock, host, stopping
     )
     inventory.on_trigger(engine.trigger)
-    health = Health(
-        inventory, policies, engine, pruner, jobs, holds, guard, store.records_of, clock
-    )
+    records = store.records_of
+    health = Health(inventory, policies, engine, pruner, jobs, holds, guard, records, clock)
     Newcomers(inventory, policies, engine)
     health.standing, health.frozen = standing, operations.frozen_guests.listed
-    for room in (operations.frozen_guests, holds, engine, resting, policies):
+    for room in (operations.frozen_guests, holds, engine, resting, changes, policies):
         await room.load()
     return Rooms(
         hypervisor=hypervisor,

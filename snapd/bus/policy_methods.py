@@ -49,11 +49,13 @@ class PolicyMethods:
         options: Options,
     ) -> str:
         _limit(definition)
-        policy = await self._rooms.policies.set(name, definition, options["if_revision"])
+        revision, by = options["if_revision"], await call.uid()
+        policy = await self._rooms.policies.set(name, definition, revision, by)
         return policy.revision
 
     async def remove_policy(self, call: Call, name: str, options: Options) -> None:
-        await self._rooms.policies.remove(name, options["if_revision"])
+        by = await call.uid()
+        await self._rooms.policies.remove(name, options["if_revision"], by)
 
     async def validate_policy(
         self,

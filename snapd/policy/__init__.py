@@ -1,6 +1,7 @@
 """What runs the plans: policies in force, their slots, retention carried out, health."""
 
 from .by_hand import run_policy
+from .changes import PolicyChanges
 from .clock import ClockGuard
 from .coverage import Coverage
 from .engine import Engine
@@ -22,6 +23,7 @@ __all__ = [
     "Holds",
     "Newcomers",
     "Policies",
+    "PolicyChanges",
     "PolicyHealth",
     "Pruner",
     "Resting",

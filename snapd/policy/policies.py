@@ -7,11 +7,12 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from ..errors import Changed, NoSuchPolicy, PermissionDenied, Protected
 from ..model import Policy, Warned
+from ..operations import DAEMON
 from ..settings import (
     FileError,
     check_policy_name,
@@ -26,13 +27,17 @@ ADMIN, API = "admin", "api"
 
 
 class Policies:
-    """The policies in force by name. The admin's folder is never written; the API's is ours."""
+    """The policies in force by name. The admin's folder is never written; the API's is ours.
+
+    changed_by: whose act is being read now: a uid, -1 = that of whoever writes the files.
+    """
 
     def __init__(self, admin: Path, api: Path) -> None:
         self.in_force: dict[str, Policy] = {}
         self.warnings: dict[str, list[Warned]] = {}
         self.errors: list[FileError] = []
         self.shadowed: list[FileError] = []
+        self.changed_by = DAEMON
         self._admin, self._api = admin, api
         self._lock = asyncio.Lock()
         self._listeners: list[Callable[[str, Policy | None, Policy | None], None]] = []
@@ -105,10 +110,13 @@ class Policies:
                 for call in self._listeners:
                     call(name, old, new)
 
-    async def set(self, name: str, definition: Mapping[str, object], if_revision: str) -> Policy:
-        """Write an API policy, whole or not at all. Raises InvalidArgument, Protected, Changed."""
+    async def set(
+        self, name: str, definition: Mapping[str, object], if_revision: str, by: int = DAEMON
+    ) -> Policy:
+        """Write an API policy, whole or not at all. by: who does it. Raises InvalidArgument,
+        Protected, Changed."""
         check_policy_name(name)
-        async with self._lock:
+        async with self._by(by):
             await self._writable(name, if_revision)
             zone = await asyncio.to_thread(system_timezone)
             policy, _warnings = await asyncio.to_thread(
@@ -120,15 +128,25 @@ class Policies:
             self._warn(name)
             return self.get(name)
 
-    async def remove(self, name: str, if_revision: str) -> None:
+    async def remove(self, name: str, if_revision: str, by: int = DAEMON) -> None:
         """Remove an API policy; its snapshots stay."""
         check_policy_name(name)
-        async with self._lock:
+        async with self._by(by):
             await self._writable(name, if_revision)
             await asyncio.to_thread(_unlink, self._api / f"{name}.toml")
             # its last good version must not stay in force when the file was a bad one
             self._replace({n: p for n, p in self.in_force.items() if n != name})
             await self._read()
+
+    @contextlib.asynccontextmanager
+    async def _by(self, uid: int) -> AsyncIterator[None]:
+        """The lock, and whose act it is."""
+        async with self._lock:
+            self.changed_by = uid
+            try:
+                yield
+            finally:
+                self.changed_by = DAEMON
 
     async def _writable(self, name: str, if_revision: str) -> None:
         """Raises Protected for a name that the admin's folder has, be it read yet or not."""

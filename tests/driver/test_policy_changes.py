@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -89,3 +90,44 @@ def test_setting_removing_and_reloading_policies_deletes_nothing(
     assert client.signals("SnapshotDeleted") == []
     history = client.rows("ListHistory", "vm-0")
     assert [row for row in history if row["Verb"] == "delete"] == []
+
+
+def changes(client: Client) -> list[tuple[str, str, int]]:
+    """What history has of changes of policies, oldest first: verb, policy, who."""
+    rows = client.rows("ListHistory", "")
+    return [
+        (row["Verb"], row["Policy"], row["OwnerUID"])
+        for row in reversed(rows)
+        if row["Verb"].endswith("-policy")
+    ]
+
+
+def test_history_says_which_policy_was_changed_by_whom(house: House) -> None:
+    me = os.getuid()
+    file = house.policy("mine")
+    client = house.start()
+    with_definition(client, "SetPolicy", "theirs", KEEPS_ALL)
+    with_definition(client, "SetPolicy", "theirs", KEEPS_ALL)  # no change
+    client.until("both", lambda: len(changes(client)) == 2)
+    client = house.again()
+    file.write_text(file.read_text() + "daily = 3\n")
+    client.call("Reload")
+    file.write_text("broken")
+    client.call("Reload")
+    client.call("RemovePolicy", "theirs")
+    client.until("all", lambda: len(changes(client)) == 4)
+    client = house.again()  # of a file that can't be read it isn't known that it is gone
+    file.unlink()
+    client.call("Reload")
+    client.until("the last", lambda: len(changes(client)) == 5)
+    assert changes(client) == [
+        ("set-policy", "mine", -1),
+        ("set-policy", "theirs", me),
+        ("set-policy", "mine", -1),
+        ("remove-policy", "theirs", me),
+        ("remove-policy", "mine", -1),
+    ]
+    rows = [r for r in client.rows("ListHistory", "", policy="theirs") if "policy" in r["Verb"]]
+    (gone, made) = rows
+    assert made["Reason"].endswith("by api")
+    assert gone["Reason"].removeprefix("was ") in made["Reason"]
