@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from snapd.hypervisor.libvirt_driver import LibvirtHypervisor
@@ -26,10 +27,13 @@ from snapd.operations import (
 from snapd.policy.resting import Resting
 from snapd.store import Store
 from tests.bed.guest import Guest
+from tests.bus import PrivateBus
+from tests.client import Client, Daemon, Row
 from tests.qemu.conftest import NewGuest
 from tests.qemu.steps import listed, qemu_img
 
 ASKER = Asker(0, 60)
+POLICY = 'domains = ["idle"]\nschedule = "0 * * * *"\nonly_if = "changed"\n[keep]\nlast = 1\n'
 
 
 class Desk:
@@ -219,3 +223,82 @@ def test_what_others_do_to_the_images_counts(new_guest: NewGuest, tmp_path: Path
 
     live(tmp_path, guest, body)
     live(tmp_path, guest, changed)
+
+
+def test_policy_takes_nothing_of_a_vm_that_has_not_run(
+    daemon: Daemon, bus: PrivateBus, new_guest: NewGuest
+) -> None:
+    """A slot comes due again and again; the daemon is stopped and killed in between. With last = 1
+    each snapshot that is made has the one before pruned, in images of a VM that is off."""
+    guest = new_guest("idle", agent=False)
+    guest.define()
+    file = daemon.config / "policies.d" / "changed.toml"
+    file.write_text(POLICY)
+    try:
+        with Client(bus.address) as client:
+            client.call("Reload")
+            client.until("it is on", lambda: _slots(daemon))
+        daemon.stop()
+        made = _made(daemon, bus, guest)
+        daemon.stop()
+        _skipped(_due(daemon, bus), guest, made)
+        guest.virsh("start", "--paused")
+        guest.virsh("destroy")
+        with Client(bus.address) as client:
+            client.until("it is off", lambda: (client.domain("idle") or {})["State"] == "shutoff")
+        daemon.stop()
+        again = _made(daemon, bus, guest)
+        assert again != made
+        daemon.kill()
+        _skipped(_due(daemon, bus), guest, again)
+    finally:
+        file.unlink()
+        if daemon.running:
+            with Client(bus.address) as client:
+                client.call("Reload")
+
+
+def _made(daemon: Daemon, bus: PrivateBus, guest: Guest) -> str:
+    """The one snapshot that is there after the slot, the daemon knowing how it left the VM."""
+    name = str(_due(daemon, bus)["SnapshotName"])
+    deadline = time.monotonic() + 20
+    while listed(guest) != [name] or not _knows(daemon, name, times(guest)):
+        assert time.monotonic() < deadline, listed(guest)
+        time.sleep(0.05)
+    return name
+
+
+def _knows(daemon: Daemon, snapshot: str, written: list[int]) -> bool:
+    """Whether the store has the VM as that snapshot left it, its images last written to then."""
+    with closing(sqlite3.connect(daemon.state / "store.sqlite")) as db:
+        row = db.execute("SELECT name, stamp FROM rests").fetchone() or ("", "")
+    return row[0] == snapshot and all(str(at) in row[1] for at in written)
+
+
+def _skipped(run: Row, guest: Guest, made: str) -> None:
+    assert (run["Outcome"], "only_if = changed" in run["Reason"]) == ("skipped", True), run
+    assert listed(guest) == [made]
+
+
+def _slots(daemon: Daemon, back: int = 0) -> int:
+    """How many slots of the policy are settled; moved back so that one is due."""
+    with closing(sqlite3.connect(daemon.state / "store.sqlite")) as db, db:
+        change = "UPDATE slots SET last_slot = last_slot - ? WHERE policy = 'changed'"
+        return db.execute(change, (back,)).rowcount
+
+
+def _due(daemon: Daemon, bus: PrivateBus) -> Row:
+    """Start the daemon with a slot that is due; the run that came of it."""
+    with closing(sqlite3.connect(daemon.state / "store.sqlite")) as db:
+        (before,) = db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
+    assert _slots(daemon, 7200) == 1
+    daemon.start()
+    with Client(bus.address) as client:
+
+        def runs() -> list[Row]:
+            rows = client.rows("ListRuns", "idle", policy="changed")
+            return [row for row in rows if row["Run"] > before]
+
+        client.until("a run", runs, 60)
+        client.until("all is quiet", lambda: all(j["Finished"] for j in client.rows("ListJobs")))
+        return runs()[0]
