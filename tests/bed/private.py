@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -45,14 +46,15 @@ _left_the_machine = False
 def leave_the_machine() -> None:
     """Move this process to a mount namespace of its own; later calls do nothing.
 
-    To be called early: only the calling thread moves, and what it starts from then on.
+    To be called early: only the calling thread moves, and what it starts from then on. The thread
+    by which a worker of pytest-xdist reads its pipe stays outside, where it does no harm.
     """
     global _left_the_machine
     if _left_the_machine:
         return
     if os.geteuid() != 0:
         raise PermissionError("a private libvirt needs root (sudo)")
-    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
+    if threading.active_count() > 1 or threading.current_thread() is not threading.main_thread():
         raise RuntimeError("leave_the_machine() must come before the first thread")
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS) != 0:
@@ -148,7 +150,7 @@ class PrivateLibvirt:
             _run("mount", "--bind", own, folder)
         _run("umount", "--recursive", "--lazy", "/sys/fs/cgroup")
         Path("/var/log/libvirt/qemu").mkdir()
-        Path("/etc/libvirt/qemu.conf").write_text(_QEMU_CONF)
+        Path("/etc/libvirt/qemu.conf").write_text(_QEMU_CONF + _display_ports())
         Path("/etc/libvirt/libvirtd.conf").write_text(_LIBVIRTD_CONF)
         Path("/etc/libvirt/virtlogd.conf").write_text("")
         kept = cache_folder() / "libvirt"
@@ -161,7 +163,8 @@ class PrivateLibvirt:
         for file in Path("/var/cache/libvirt").rglob("*.xml"):
             target = kept / file.relative_to("/var/cache/libvirt")
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f"{target.name}.{os.getpid()}")
+            # Not beside it: another bed may be copying that folder.
+            partial = cache_folder() / f"{file.name}.{os.getpid()}"
             shutil.copy2(file, partial)
             partial.rename(target)
 
@@ -198,6 +201,12 @@ class PrivateLibvirt:
         daemon = self._daemons["libvirtd"]
         daemon.send_signal(how)
         daemon.wait(timeout=30)
+
+
+def _display_ports() -> str:
+    """A range of its own for each bed, or guests of two would be given the same port."""
+    first = 5900 + 100 * (os.getpid() % 500)
+    return f"remote_display_port_min = {first}\nremote_display_port_max = {first + 99}\n"
 
 
 def _run(*command: str | Path) -> None:

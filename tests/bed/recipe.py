@@ -1,5 +1,6 @@
 """What a test guest is made of: kernel, accelerator, disks, domain XML."""
 
+import fcntl
 import os
 import subprocess
 import uuid
@@ -53,15 +54,16 @@ def accelerator() -> str:
     folder = build()
     known = folder / "accelerator"
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    if known.exists():
-        of_boot, _, kind = known.read_text().strip().partition(" ")
-        if of_boot == boot_id and kind:
-            return kind
-    kind = (
-        "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and _boots_under_kvm(folder) else "qemu"
-    )
-    known.write_text(f"{boot_id} {kind}\n")
-    return kind
+    with (folder / ".lock").open() as lock:  # build-guest's; two probes would slow each other down
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if known.exists():
+            of_boot, _, kind = known.read_text().strip().partition(" ")
+            if of_boot == boot_id and kind:
+                return kind
+        usable = os.access("/dev/kvm", os.R_OK | os.W_OK) and _boots_under_kvm(folder)
+        kind = "kvm" if usable else "qemu"
+        known.write_text(f"{boot_id} {kind}\n")
+        return kind
 
 
 def _boots_under_kvm(folder: Path) -> bool:
