@@ -138,7 +138,7 @@ def _values(expression: str, f: _Field, text: str) -> list[int]:
         if token == "*" and len(tokens) > 1:
             raise _bad(expression, f"has '*' beside other values in {f.name}")
         found.update(_token(expression, f, token))
-    return sorted(n % 7 for n in found) if f.sunday else sorted(found)
+    return sorted({n % 7 for n in found} if f.sunday else found)
 
 
 def _token(expression: str, f: _Field, token: str) -> range:

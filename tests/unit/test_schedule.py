@@ -276,6 +276,13 @@ def test_parse_other_spelling_means_the_same(text: str, plain: str) -> None:
     assert list(islice(one, 12)) == list(islice(other, 12))
 
 
+@pytest.mark.parametrize("text", ["0 0 * * 0-5,7", "0 0 * * sun-fri,7", "0 0 * * 7,0,1-5"])
+def test_parse_sunday_by_both_its_numbers_makes_no_saturday(text: str) -> None:
+    # cal: 2026-11-28 is a Saturday
+    found = list(islice(schedule.fires(schedule.parse(text), NOON, UTC_ZONE), 4))
+    assert found == [at(f"2026-11-{day}T00:00:00Z") for day in (25, 26, 27, 29)]
+
+
 @pytest.mark.parametrize(
     ("after", "expected"),
     [
