@@ -17,6 +17,7 @@ from snapd.operations.ending import last_row
 from snapd.operations.job import Outcome
 from snapd.planning.retention import Candidate, Decision
 from snapd.policy import ClockGuard, Engine, Holds, Policies, Pruner, Resting
+from snapd.policy.attempt import Attempt
 from snapd.store import JobRow, RunRow, SlotRow, Store
 
 VM = "22222222-2222-4222-8222-222222222201"
@@ -312,13 +313,16 @@ async def look(stubs: Stubs, engine: Engine) -> None:
 
 async def quiet(stubs: Stubs, engine: Engine) -> None:
     """Wait until every task of the engine has ended, or waits for its next try or for a job."""
+    for _ in range(5):
+        await asyncio.sleep(0)  # whoever was told something takes notice
     async with asyncio.timeout(5):
-        while True:
-            await asyncio.sleep(0.005)
-            waiting = [a for a in engine._attempts if a.waiting]
-            at_work = [a for a in engine._attempts if a.job and not a.job.ended.is_set()]
-            if len(engine._tasks) == len(waiting) + len(at_work):
-                return
+        while len(engine._tasks) > sum(_rests(a) for a in engine._attempts):
+            await asyncio.sleep(0.001)
+
+
+def _rests(attempt: Attempt) -> bool:
+    job = attempt.job
+    return attempt.waiting or (job is not None and not job.ended.is_set())
 
 
 async def tries(stubs: Stubs, engine: Engine, seconds: int) -> list[int]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from snapd.errors import Busy
 from snapd.model import JobState
 from snapd.operations import Asker
@@ -20,7 +18,6 @@ from tests.unit.engines import (
     VM,
     WEB1,
     Stubs,
-    delete,
     look,
     outcomes,
     owing,
@@ -139,22 +136,3 @@ def test_revert_that_tears_the_vm_takes_its_run_out_of_the_queue(tmp_path: Path)
         assert stubs.running[0].row.state is JobState.CANCELLED
 
     play(tmp_path, body, Stubs(slow=True))
-
-
-def test_prune_refused_does_not_lose_the_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
-        stubs.add("hourly")
-        stubs.going = (delete("old"),)
-        owing(engine, "hourly")
-        stubs.slow = True
-        await look(stubs, engine)
-        stubs.refuses = True
-        stubs.let(stubs.running[0])
-        await quiet(stubs, engine)
-        assert outcomes(stubs) == [("hourly", "made", NOW)]
-
-    play(tmp_path, body)
-    assert "is not pruned" in caplog.text
-    assert "never retrieved" not in caplog.text

@@ -355,12 +355,13 @@ def test_trigger_of_a_vm_that_does_not_answer_holds_up_no_other(tmp_path: Path) 
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
         stubs.add("t", on=("start",))
         owing(engine, "t")
-        stubs.libvirt.refreshes[VM] = asyncio.Event()
+        stubs.libvirt.refreshes[VM] = answers = asyncio.Event()
         engine.trigger(VM, "start")
         async with asyncio.timeout(1):
             await engine.look()
         for _ in range(100):
             await asyncio.sleep(0.001)
         assert outcomes(stubs) == [("t", "made", NOW)]
+        answers.set()
 
     play(tmp_path, body)
