@@ -137,10 +137,9 @@ class Resting:
     # --- our own jobs
 
     def _on_job_changed(self, job: Job, properties: tuple[str, ...]) -> None:
-        """What runs inside another job is that one's."""
+        """What runs inside another job is that one's, and never told to begin."""
         uuid = job.turn
-        begins = "State" in properties and job.row.state is JobState.RUNNING and not job.inline
-        if uuid and begins:
+        if uuid and "State" in properties and job.row.state is JobState.RUNNING:
             self._news[uuid] += 1
             self._at_work[uuid] = work = _Work(job, self._mark(uuid))
             if job.row.verb is Verb.REVERT:
@@ -181,13 +180,11 @@ class Resting:
             self._left[row.domain] = RestRow(row.domain, row.snapshot, row.created, "")
             self._owed.add(row.domain)
         if row.domain in self._owed:
-            self._spawn(self._stamp(row.domain))
+            self._spawn(self._stamp(row.domain, self._mark(row.domain)))
 
-    async def _stamp(self, uuid: str) -> None:
+    async def _stamp(self, uuid: str, mark: tuple[int, int]) -> None:
         """Stamp a domain's images anew, unless another job has begun: then at that one's end."""
-        mark, picture = self._mark(uuid), self._inventory.domains.get(uuid)
-        if uuid in self._at_work:
-            return
+        picture = self._inventory.domains.get(uuid)
         stamp = await self._inventory.hypervisor.stamp(picture.info) if picture else ""
         try:
             after = await self._inventory.refresh(uuid)  # it may have been started meanwhile

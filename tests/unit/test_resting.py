@@ -4,6 +4,7 @@ our own acts, which don't count."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -12,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from snapd.errors import LibvirtError
+from snapd.errors import LibvirtError, TimedOut
 from snapd.hypervisor import DomainEvent, DomainFacts, EventKind
 from snapd.inventory import Inventory
 from snapd.model import (
     Consistency,
+    DomainInfo,
     JobState,
     Origin,
     Record,
@@ -74,6 +76,10 @@ class Vm(StandIn):
             self.connected = up
             for call in self.on_connections:
                 call(up)
+
+    async def read(self, _uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
+        self._step("read", done=False)
+        return await super().read(_uuid)
 
     async def facts(self, _uuid: str, snapshot: str = "") -> DomainFacts:
         await asyncio.sleep(0.05)  # libvirt and qemu-img take their time
@@ -176,7 +182,7 @@ class Bench:
 def _sound(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing has failed behind anybody's back."""
     yield
-    told = caplog.get_records("call")
+    told = [r for r in caplog.get_records("call") if r.levelno >= logging.ERROR]
     assert [r.getMessage() for r in told if r.name == "snapd.policy.resting"] == []
 
 
@@ -497,7 +503,8 @@ def test_changed_not_by_a_create_that_failed(tmp_path: Path) -> None:
     on(tmp_path, body)
 
 
-def test_changed_by_a_revert_of_ours(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_images", [True, False])
+def test_changed_by_a_revert_of_ours(tmp_path: Path, has_images: bool) -> None:
     """Be it one that failed: how far it came is not known."""
 
     async def body(bench: Bench) -> None:
@@ -509,7 +516,7 @@ def test_changed_by_a_revert_of_ours(tmp_path: Path) -> None:
         assert not bench.vm.broken["revert"]
         assert await bench.changed()
 
-    on(tmp_path, body)
+    on(tmp_path, body, has_images=has_images)
 
 
 def test_changed_started_and_stopped_before_the_stamp(tmp_path: Path) -> None:
@@ -735,7 +742,43 @@ def test_changed_look_before_that_was_too_late(tmp_path: Path, late: str) -> Non
         bench.vm.gate.set()
         await asyncio.sleep(0.01)
         await bench.go_on(job)
-        bench.vm.written += 1
+        assert await bench.changed()
+
+    on(tmp_path, body)
+
+
+def test_changed_look_before_a_prune_that_was_too_late(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        async def work(job: Job) -> Outcome:
+            await bench.operations.delete_within(job, bench.key("old"), "retention")
+            return Outcome()
+
+        await _made(bench)
+        await bench.still()
+        bench.vm.gate.clear()
+        bench.vm.acting.clear()
+        written = bench.vm.written
+        prune = await bench.jobs.submit(Request(Verb.PRUNE, UUID, "web-1"), work)
+        await bench.until(lambda: bench.vm.written > written)
+        bench.vm.gate.set()
+        await asyncio.sleep(0.01)
+        await bench.go_on(prune)
+        assert await bench.changed()
+
+    on(tmp_path, body)
+
+
+def test_changed_vm_that_cannot_be_read_after_ours(tmp_path: Path) -> None:
+    """It may run by now."""
+
+    async def body(bench: Bench) -> None:
+        bench.vm.gate.clear()
+        await bench.create("new")
+        await bench.until(lambda: bench.vm.stamping)
+        bench.vm.fail("read", TimedOut("no answer from libvirt within 5 s"))
+        bench.vm.gate.set()
+        await bench.still()
+        assert not bench.vm.broken["read"]
         assert await bench.changed()
 
     on(tmp_path, body)
