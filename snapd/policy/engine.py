@@ -301,6 +301,7 @@ class Engine:
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(SnapdError):  # the next daemon finds it out
             await self._runs.write_late()
+        await self.desk.resting.stop()
 
     # --- what else makes it run
 

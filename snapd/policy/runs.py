@@ -114,8 +114,9 @@ class Runs:
         changes: dict[str, Any],
     ) -> RunRow:
         assert owed.run is not None
+        owes_nothing = "last_ok" in changes
         log.log(
-            logging.INFO if outcome == MADE else logging.WARNING,
+            logging.INFO if owes_nothing else logging.WARNING,
             "policy %s on VM %s: %s: %s",
             owed.policy.name,
             owed.run.domain_name,

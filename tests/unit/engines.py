@@ -251,6 +251,8 @@ class RestingStub:
     def __init__(self, stubs: Stubs) -> None:
         self.changed = stubs.changed_since
 
+    async def stop(self) -> None: ...
+
 
 Body = Callable[[Stubs, Engine, Store], Awaitable[None]]
 
