@@ -42,6 +42,7 @@ class Daemon:
         """entry: the module that is run, and what it wants before the daemon's own arguments.
         system_bus: where it is to look for logind; this machine's own is never asked."""
         self._entry = entry
+        self.env: dict[str, str] = {}  # beside our own
         self._system_bus = system_bus or f"unix:path={folder}/no-bus"
         self.config, self.state = folder / "etc", folder / "state"
         for made in (self.config, self.config / "policies.d", self.state):
@@ -78,7 +79,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 cwd=TOP,
-                env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self._system_bus},
+                env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self._system_bus, **self.env},
                 start_new_session=True,
             )
         deadline = time.monotonic() + timeout
