@@ -1,6 +1,7 @@
 """Real guests for tests/qemu. The whole pytest process lives where qemu:///system is private."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -15,6 +16,18 @@ from tests.qemu import steps
 
 if os.geteuid() == 0:
     leave_the_machine()  # now, before any test has started a thread
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # xdist's own order, most tests first
+
+
+@pytest.hookimpl(trylast=True)  # when the tests that are not to run are gone
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of few tests first: theirs are the long ones, and two workers end at the same time
+    where what is left to the last is short."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: tests[item.path])
 
 
 class NewGuest(Protocol):

@@ -76,21 +76,26 @@ def test_revert_of_running_guest_without_ram_reboots_it_from_both_disks(
 def test_standstill_of_snapshot_without_ram_is_a_fraction_of_virshs(
     client: Client, guest: Guest
 ) -> None:
+    """Each at its best of three: what else the host does can only add to a standstill."""
     guest.cmd("fill", "40")
     with guest.pulse() as calm:
         time.sleep(1)
-    with guest.pulse() as pulse:
-        guest.virsh("snapshot-create-as", "plain")
-    begun = time.monotonic()
-    with guest.pulse() as ours:
-        client.create("vm", "ours", memory="no", quiesce="no")
-        took = time.monotonic() - begun
+    plain, ours, took = [], [], []
+    for turn in range(3):
+        with guest.pulse() as pulse:
+            guest.virsh("snapshot-create-as", f"plain-{turn}")
+        plain.append(pulse.standstill())
+        with guest.pulse() as pulse:
+            begun = time.monotonic()
+            client.create("vm", f"ours-{turn}", memory="no", quiesce="no")
+            took.append(time.monotonic() - begun)
+        ours.append(pulse.standstill())
     print(
-        f"longest standstill: {1000 * pulse.standstill():.0f} ms by virsh snapshot-create-as, "
-        f"{1000 * ours.standstill():.0f} ms by ours ({1000 * calm.standstill():.0f} ms with no "
-        f"snapshot at all); ours took {1000 * took:.0f} ms from call to result"
+        f"longest standstill: {1000 * min(plain):.0f} ms by virsh snapshot-create-as, "
+        f"{1000 * min(ours):.0f} ms by ours ({1000 * calm.standstill():.0f} ms with no "
+        f"snapshot at all); ours took {1000 * min(took):.0f} ms from call to result"
     )
-    assert ours.standstill() < 0.5 * pulse.standstill()
+    assert min(ours) < 0.5 * min(plain)
     guest.cmd("sh", "rm /run/fill")
 
 
