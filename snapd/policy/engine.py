@@ -83,7 +83,7 @@ class Engine:
         self._host_stopping = host_stopping
         self._wake = asyncio.Event()
         self._attempts: list[Attempt] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._begun = Begun(self.desk, store, self._keep)
         self._claims: dict[str, list[Owed]] = {}  # of triggers and earlier daemons, not begun yet
         self._triggers: list[tuple[str, str, int]] = []
@@ -273,18 +273,13 @@ class Engine:
             self._start(part)
 
     def _keep(self, work: Coroutine[Any, Any, object]) -> None:
-        async def guarded() -> None:
-            try:
-                await work
-            finally:
-                self._wake.set()
-
-        task = asyncio.create_task(guarded())
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
+        self._wake.set()
         if not task.cancelled() and (error := task.exception()):
             log.error("a policy's run broke off", exc_info=error)
 
@@ -329,7 +324,8 @@ class Engine:
                 row, claims = self.slots.get((policy.name, uuid)), self._claims.get(uuid, ())
                 busy = self._at_work(uuid) | {o.policy.name for o in claims}
                 if policy.name in busy or (row and 0 <= at - row.last_run < policy.min_gap):
-                    log.info("policy %s: %s of VM %s is within min_gap", policy.name, word, uuid)
+                    what = "it is at work there, or was within min_gap"
+                    log.info("policy %s: no run on %s of VM %s: %s", policy.name, word, uuid, what)
                 else:
                     self._claims.setdefault(uuid, []).append(Owed(policy, at, word=word))
 
