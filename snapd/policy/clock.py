@@ -35,6 +35,7 @@ class ClockGuard:
     _seen: tuple[float, float, float] = field(init=False)
     _jumped: tuple[float, float] | None = field(init=False, default=None)
     _woken: float | None = field(init=False, default=None)
+    _behind: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._seen = (self.wall(), self.boot(), self.awake())
@@ -67,6 +68,20 @@ class ClockGuard:
         self.watch()
         if self._jumped and self.boot() - self._jumped[0] < DISTRUST_SECONDS:
             return f"the clock jumped by {self._jumped[1]:+.0f} s within the last hour"
-        if self.wall() < self.last - DAY:
-            return "the clock is more than a day before a time that it had already"
-        return ""
+        if self.wall() >= self.last - DAY or self._last_was_wrong():
+            self._behind = None
+            return ""
+        return "the clock is more than a day before a time that it had already"
+
+    def _last_was_wrong(self) -> bool:
+        """Whether the time that it had already was not the right one: the clock has been known to
+        be right for an hour. Else nothing would be pruned until it gets there again."""
+        if not self.synced():
+            self._behind = None
+            return False
+        self._behind = self.boot() if self._behind is None else self._behind
+        if self.boot() - self._behind < DISTRUST_SECONDS:
+            return False
+        log.warning("the clock was %.0f s ahead once; it is right now", self.last - self.wall())
+        self.last = int(self.wall())
+        return True

@@ -75,11 +75,20 @@ class Slots:
     # --- when
 
     def next_run(self, policy: Policy, uuids: Iterable[str], now: int) -> int:
-        """When the policy's next slot is on any of the domains; 0 = never."""
+        """When the policy's next slot is begun on any of the domains; 0 = never."""
         if not policy.schedule:
             return 0
-        slots = [self.rows.get((policy.name, u)) for u in uuids]
-        return min((self.next_fire(policy, s.last_slot if s else now) for s in slots), default=0)
+        return min((self._next_run(policy, uuid, now) for uuid in uuids), default=0)
+
+    def _next_run(self, policy: Policy, uuid: str, now: int) -> int:
+        row = self.rows.get((policy.name, uuid))
+        starts = self.following(policy, uuid, row.last_slot if row else now)
+        found = self._late.get((policy.name, uuid))
+        if starts > now or found is None:
+            return starts
+        missed, since = found
+        again = since + self.put_off(policy, uuid)
+        return min(again, self.following(policy, uuid, missed.slot)) if again > now else starts
 
     def next_fire(self, policy: Policy, last_slot: int) -> int:
         """The slot after that one."""

@@ -276,3 +276,22 @@ def test_forty_vms_due_together_have_one_snapshot_each(tmp_path: Path) -> None:
         assert {r.domain: r.outcome for r in stubs.told} == {i.uuid: "made" for i in infos}
 
     play(tmp_path, body, stubs)
+
+
+def test_engine_that_is_stopped_before_a_task_has_begun_says_nothing_of_it(tmp_path: Path) -> None:
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("hourly")
+        owing(engine, "hourly")
+        write = store.write_runs
+
+        async def cut(*what: Any) -> Any:
+            rows = await write(*what)
+            asyncio.get_running_loop().call_soon(lambda: [t.cancel() for t in engine._tasks])
+            return rows
+
+        store.write_runs = cut  # type: ignore[method-assign, assignment]
+        await engine.look()
+        await asyncio.gather(*engine._tasks, return_exceptions=True)
+        assert [r.slot for r in await store.open_runs()] == [NOW]
+
+    play(tmp_path, body)

@@ -186,6 +186,29 @@ def test_starts_are_spread_and_named_by_their_slot(tmp_path: Path) -> None:
     play(tmp_path, body, stubs)
 
 
+def test_next_run_is_when_it_starts_be_it_put_off(tmp_path: Path) -> None:
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        policy = stubs.add("hourly", randomized_delay=50 * MINUTE)
+        owing(engine, "hourly")
+        late = engine._slots.put_off(policy, VM)
+        assert engine.next_run(policy, VM) == NOW + late
+        stubs.pass_(late - 1)
+        await look(stubs, engine)
+        assert (engine.next_run(policy), stubs.asked) == (NOW + late, [])
+        stubs.pass_(5 * HOUR + 1)
+        await look(stubs, engine)
+        assert (engine.next_run(policy), len(stubs.asked)) == (NOW + late + 6 * HOUR, 1)
+        stubs.pass_(HOUR * 2 + 30 * MINUTE)
+        await look(stubs, engine)
+        starts = engine.next_run(policy)
+        assert int(stubs.now) < starts <= stubs.now + HOUR
+        stubs.pass_(starts - stubs.now)
+        await look(stubs, engine)
+        assert len(stubs.asked) == 2
+
+    play(tmp_path, body)
+
+
 @pytest.mark.parametrize("more", [{"catch_up": False}, {"max_lateness": 1}])
 def test_start_that_is_put_off_is_not_late_for_that(tmp_path: Path, more: dict[str, Any]) -> None:
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
