@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from .bus import contract
-from .bus.authority import root_only, same_user
+from .bus.authority import same_user
 from .bus.house import House
 from .bus.job_object import JobObject
 from .bus.manager import Manager
 from .bus.objects import DomainObject, PolicyObject, SnapshotObject
+from .bus.polkit import Polkit
 from .bus.publisher import Publisher
 from .bus.reloading import reload
 from .bus.rooms import Rooms
@@ -206,7 +207,7 @@ async def _serve(
     bus = await Transport.connect(place.bus)
     signals = Signals(bus, interfaces)
     house = House(rooms, interfaces)
-    authorize = root_only if place.bus == "system" else same_user
+    authorize = Polkit(bus).authorize if place.bus == "system" else same_user
     router = Router(bus, interfaces, signals, Tree(house), authorize)
     Publisher(rooms, house, signals)
     inhibitor = Inhibitor(rooms.jobs, host)
