@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..model import JobState, Verb
@@ -85,7 +86,7 @@ class JobObject:
 
     async def wait(self, call: Call, options: dict[str, Any]) -> dict[str, Any]:
         if self.verb == Verb.AUDIT and await call.uid() != self.owner_uid:
-            await call.authorize(INSPECT_ACTION, self._about)
+            await call.authorize(INSPECT_ACTION, self.details(self.verb, {}))
         timeout = None if options["timeout"] == FOR_EVER else float(options["timeout"])
         job = await self._rooms.jobs.wait(self._job, timeout)
         if job.row.state is not JobState.DONE:
@@ -93,9 +94,9 @@ class JobObject:
         found = {key: value for key, value in job.row.result.items() if key == FINDINGS}
         return {**JobObject(self._rooms, job).result, **found}
 
-    @property
-    def _about(self) -> dict[str, str]:
-        return {"verb": self.verb, "domain": self.domain_name, "uuid": self.domain_uuid}
+    def details(self, method: str, _arguments: Mapping[str, Any]) -> dict[str, str]:
+        """What the job is about, for whoever has to allow the call."""
+        return {"verb": method, "domain": self.domain_name, "uuid": self.domain_uuid}
 
     async def cancel(self, call: Call, options: dict[str, Any]) -> None:
         self._rooms.jobs.cancel(self._job)

@@ -217,10 +217,11 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         if method in ("RevertSnapshot", "DeleteSnapshot") and inventory.domains:
             found = inventory.find_snapshot(arguments["domain"], arguments["name"])
             return verbs.snapshot_details(method, found[0].info, found[1])
-        if method in ("DeleteOwnSnapshots", "Audit") and inventory.domains and arguments["domain"]:
-            return verbs.domain_details(method, inventory.find(arguments["domain"]).info)
-        policy = arguments.get("policy", arguments.get("name", ""))
-        return {"verb": method, "policy": policy}
+        about = {"verb": method, "policy": arguments.get("policy", arguments.get("name", ""))}
+        domain = arguments.get("domain") or arguments["options"].get("domain")
+        if domain and inventory.domains:
+            about |= verbs.domain_details(method, inventory.find(domain).info)
+        return about
 
 
 def _wanted(snapshot: Snapshot, options: Options) -> bool:
