@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -208,7 +209,12 @@ class Jobs:
         task = self._tasks.get(job.id)
         if not job.cancellable or task is None:
             raise Busy(f"job {job.id} ({job.row.verb}) has begun and cannot be cancelled")
-        task.cancel()
+        coro = task.get_coro()
+        if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
+            # a task that never began could not say that it is cancelled
+            asyncio.get_running_loop().call_soon(task.cancel)
+        else:
+            task.cancel()
 
     async def wait(self, job: Job, timeout: float | None) -> Job:
         """Wait for a job's end; raises TimedOut (the job goes on)."""

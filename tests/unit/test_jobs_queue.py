@@ -133,6 +133,19 @@ def test_submit_request_id_is_per_owner_and_for_one_day(tmp_path: Path) -> None:
 # ---- cancelling
 
 
+def test_cancel_in_the_turn_of_its_making_ends_it(tmp_path: Path) -> None:
+    """Its task has not begun then, and whoever guesses the job's number can be that quick."""
+
+    async def body(jobs: Jobs, store: Store) -> None:
+        made = await jobs.submit(wanted("one"), at_once)
+        jobs.cancel(made)
+        assert (await ended(made)).row.error_name == Cancelled("").name
+        assert not jobs.holds(VM)
+        assert (await ended(await jobs.submit(wanted("two"), at_once))).row.error_name == ""
+
+    play(tmp_path, body)
+
+
 def test_cancel_queued_job_ends_it_and_running_one_is_busy(tmp_path: Path) -> None:
     async def body(jobs: Jobs, store: Store) -> None:
         gate = asyncio.Event()
