@@ -221,7 +221,7 @@ def _writer(kind: SignatureType) -> Writer:
 
 def _nesting(kind: SignatureType) -> int:
     below = max((_nesting(child) for child in kind.children), default=0)
-    return below + (kind.token in "a(")
+    return below + (kind.token in "a({")  # a bus counts a dict's entries, too
 
 
 @lru_cache(maxsize=1024)

@@ -122,6 +122,7 @@ def nested(depth: int) -> Variant:
         ("(su)", [["a"]]),
         ("v", ["a"]),
         ("v", [nested(64)]),
+        ("a{sv}", [{"a": nested(62)}]),
         ("s", []),
         ("", ["a"]),
         ("h", [0]),
@@ -137,6 +138,7 @@ def test_marshal_body_what_no_bus_takes_is_marshal_error(signature: str, body: A
 
 def test_marshal_body_nested_as_deep_as_dbus_allows_passes() -> None:
     assert marshal.marshal_body("v", [nested(62)])
+    assert marshal.marshal_body("a{sv}", [{"a": nested(61)}])
 
 
 @pytest.mark.parametrize(
