@@ -35,11 +35,11 @@ PLANNER = {"every-minute", "finer-than-schedule", "many", "matches-none", "no-da
 
 
 def _explained(title: str) -> set[str]:
-    """The words of a list in the XML: one a line, with their meaning."""
+    """The words of a list in the XML: one an item, with their meaning."""
     text = "\n".join(path.read_text() for path in sorted(TOP.glob("dbus/*.Snapd1.*.xml")))
-    found = re.search(rf"{title}[^:]*:\n((?: +[a-z-]+: .*\n(?: +[^:\n]*[;.]\n)?)+)", text)
+    found = re.search(rf"{title}[^:]*:\n\n(.*?)\n *\n", text.replace("-->", "\n"), re.S)
     assert found, title
-    return set(re.findall(r"^ +([a-z-]+): ", found[1], re.M))
+    return set(re.findall(r"^ +- ([a-z-]+): ", found[1], re.M))
 
 
 def _used(calls: dict[str, int]) -> Iterator[str]:
