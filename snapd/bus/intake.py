@@ -23,7 +23,8 @@ Serve = Callable[[Incoming], Coroutine[Any, Any, None]]
 @dataclass(slots=True)
 class _Sender:
     """working: calls that count; others: calls that only wait, and those whose caller is asked
-    for a password; waits: serials of the first kind; queue: calls not begun."""
+    for a password; waits: those of the first kind, by identity, as a serial is only what the caller
+    says; queue: calls not begun."""
 
     working: int = 0
     others: int = 0
@@ -64,7 +65,7 @@ class Intake:
             return False
         if waits:
             sender.others += 1
-            sender.waits.add(call.serial)
+            sender.waits.add(id(call))
             self._start(call, sender)
         else:
             sender.queue.append(call)
@@ -75,7 +76,7 @@ class Intake:
     def aside(self, call: Incoming) -> Iterator[None]:
         """While a person is asked for a password, the call doesn't hold up its sender's others."""
         sender = self._senders[call.sender]
-        if call.serial in sender.waits:
+        if id(call) in sender.waits:
             yield
             return
         sender.working -= 1
@@ -109,8 +110,8 @@ class Intake:
 
     def _done(self, task: asyncio.Task[None], call: Incoming, sender: _Sender) -> None:
         self._tasks.discard(task)
-        if call.serial in sender.waits:
-            sender.waits.discard(call.serial)
+        if id(call) in sender.waits:
+            sender.waits.discard(id(call))
             sender.others -= 1
         else:
             sender.working -= 1

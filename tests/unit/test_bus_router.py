@@ -15,6 +15,7 @@ from snapd.bus.router import Call
 from snapd.bus.standard import INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES
 from snapd.wire import paths
 from snapd.wire.fault import standard
+from snapd.wire.messages import Incoming
 from snapd.wire.values import Variant
 from tests.fakebus import FakeBus, RemoteError
 from tests.toy import BOX, TOY, UUID, Shop, Toy, no
@@ -289,6 +290,29 @@ def test_wait_does_not_count_and_is_not_held_up() -> None:
         assert await bus.call(ROOT, BOX, "Echo", "sa{sv}", "a", {}) == ["a", 1000]
         shop.box.gate.set()
         await asyncio.wait_for(asyncio.gather(*waits), 5)
+
+    asyncio.run(main())
+
+
+def test_waits_of_one_serial_open_no_way_around_the_limit() -> None:
+    """A caller that wants no replies may number its calls as it likes."""
+
+    async def main() -> None:
+        shop = Shop(bus := fake(), at_once=1)
+        assert bus.handler is not None
+        for _ in range(5):
+            bus.handler(Incoming(":1.5", 7, ROOT, BOX, "Wait", "a{sv}", [{}], no_reply=True))
+        await asyncio.sleep(0)
+        shop.box.gate.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        shop.box.gate.clear()
+        hanging = [bus.post(ROOT, BOX, "Hang", "a{sv}", {}) for _ in range(3)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert shop.box.begun == [":1.5"]
+        shop.box.gate.set()
+        await asyncio.wait_for(asyncio.gather(*hanging), 5)
 
     asyncio.run(main())
 
