@@ -71,9 +71,12 @@ def member_at(place: str) -> Member:
 
 
 def text_of(place: str, seen: tuple[str, ...] = ()) -> str:
-    """A member's document, and those that it refers to."""
+    """A member's document, and those that it refers to; without what a method answers, which
+    gdbus-codegen leaves out of its pages."""
     text = documents()[place]
-    if re.search("as of every (list|job)", text):
+    for argument in member_at(place).outs if place in METHODS else ():
+        text = re.sub(rf"^@{argument.name}: .*$", "", text, flags=re.M)
+    if "info" in arguments(place) or "as of every " in text:
         text += "\n" + documents()["Manager"]
     word = place.partition(".")[0]
     text = text.replace("as of the property", "as of").replace(f"{NAME}.", "")
@@ -145,6 +148,13 @@ def test_document_has_each_key_with_its_type(place: str) -> None:
             text += " ".join(text_of(f"{rows}.{where.split('.')[1]}").split())
         for key, kind in keys.items():
             assert re.search(rf"\b{key} \({re.escape(kind)}\)[:,] \S+ \S+", text), (where, key)
+
+
+@pytest.mark.parametrize("place", [place for place, m in members() if m.kind == "property"])
+def test_document_says_which_changes_are_not_signalled(place: str) -> None:
+    text = documents()[place]
+    assert ("never changes" in text) == (member_at(place).emits == "const")
+    assert ("changes are not signalled" in text) == (member_at(place).emits == "false")
 
 
 # ---- actions and errors
