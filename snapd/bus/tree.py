@@ -53,9 +53,10 @@ class Tree:
         return None
 
     async def find(self, path: str) -> Any | None:
-        """As resolve(), but what may only not have been read yet is waited for."""
+        """As resolve(), but what may only not have been read yet is waited for: a VM or snapshot
+        that isn't there, and the members of a collection of them."""
         obj = self.resolve(path)
-        if obj is None and (place := paths.parse(path)) and place.kind in ("domain", "snapshot"):
+        if obj is None and path.startswith((paths.DOMAINS, paths.SNAPSHOTS)):
             await self._source.settled()
             obj = self.resolve(path)
         return obj
