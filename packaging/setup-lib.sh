@@ -6,6 +6,8 @@ RUN_PACKAGES="python3 python3-dbus-next python3-libvirt python3-croniter python3
 # What a real guest needs.
 GUEST_PACKAGES="libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils e2fsprogs
     kmod cpio xz-utils"
+# The clients that tests/clients and packaging/examples are written with; busctl is systemd's.
+CLIENT_PACKAGES="libglib2.0-bin python3-gi gir1.2-glib-2.0 python3-dbus"
 
 say() {
     printf '%s\n' "$*" >&2
