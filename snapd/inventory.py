@@ -1,8 +1,9 @@
 """What libvirt has now: the re-listed picture that reads answer from.
 
-libvirt has no event for a snapshot made or deleted, so own operations, lifecycle events and a slow
-poll each have one domain listed again. Nothing here is remembered beyond the next listing, and a
-domain that doesn't answer stays as it was and stands in `incomplete`.
+libvirt has no event for a snapshot made or deleted, so own operations, lifecycle events, a watch
+on libvirt's records and a slow poll each have one domain listed again. Nothing here is remembered
+beyond the next listing, and a domain that doesn't answer stays as it was and stands in
+`incomplete`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PARALLEL_READS = 4
 LOADING_WAIT = 10.0
 ECHO_SECONDS = 3.0
 """How long after a job of ours an event is still taken for its doing."""
-_AT_REST = (EventKind.DEFINED, EventKind.UNDEFINED, EventKind.RENAMED)
+_AT_REST = (EventKind.DEFINED, EventKind.UNDEFINED, EventKind.RENAMED, EventKind.RECORDED)
 """What also happens to a domain that is off, and writes to none of its disks."""
 
 

@@ -27,6 +27,7 @@ from .needs import Want, wanted
 from .outline import rolled_back
 from .protocol import DomainEvent, DomainFacts
 from .users import Sources, Users
+from .watch import watching
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -85,7 +86,8 @@ class LibvirtHypervisor:
         self._on_connection.append(call)
 
     async def keep(self) -> None:
-        await self._connections.keep()
+        async with watching(self.uri, self.list_domains, self._tell):
+            await self._connections.keep()
 
     async def close(self) -> None:
         await self._connections.close()

@@ -16,7 +16,8 @@ from .images import ImageCheck, ImageInfo
 
 
 class EventKind(StrEnum):
-    """What happened to a domain; `from_snapshot`: a revert, by us or others, did it."""
+    """What happened to a domain; `from_snapshot`: a revert, by us or others, did it. RECORDED: one
+    of its snapshots was made, changed or deleted, by us or others."""
 
     DEFINED = "defined"
     UNDEFINED = "undefined"
@@ -26,6 +27,7 @@ class EventKind(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     CRASHED = "crashed"
+    RECORDED = "recorded"
     OTHER = "other"
 
 
@@ -138,7 +140,8 @@ class Hypervisor(Protocol):
         """Whether a running VM's disks can be snapshotted without its RAM."""
 
     def on_event(self, call: Callable[[DomainEvent], None]) -> None:
-        """Have lifecycle events handed over, on the loop."""
+        """Have lifecycle events handed over, on the loop; where libvirt's records can be watched,
+        RECORDED too, within a second."""
 
     def on_connection(self, call: Callable[[bool], None]) -> None:
         """Have it told, on the loop, when the connection comes and goes."""

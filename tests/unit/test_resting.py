@@ -318,7 +318,9 @@ def test_changed_started_and_stopped_between_two_listings(tmp_path: Path) -> Non
     on(tmp_path, restarted, vm)
 
 
-@pytest.mark.parametrize("kind", [EventKind.DEFINED, EventKind.UNDEFINED, EventKind.RENAMED])
+@pytest.mark.parametrize(
+    "kind", [EventKind.DEFINED, EventKind.UNDEFINED, EventKind.RENAMED, EventKind.RECORDED]
+)
 def test_changed_not_by_what_happens_to_a_vm_that_is_off(tmp_path: Path, kind: EventKind) -> None:
     async def body(bench: Bench) -> None:
         await _made(bench)
