@@ -107,6 +107,27 @@ def test_external_snapshot_made_and_forgotten_by_virsh(bed: PrivateLibvirt, clie
         ears.soon("SnapshotDeleted", lambda: ears.names("SnapshotDeleted") == ["outside"])
 
 
+def test_libvirtd_started_anew_and_a_vm_renamed_in_between(
+    bed: PrivateLibvirt, client: Client
+) -> None:
+    with quiet_vm(bed, client, "others-name") as (guest, ears):
+        guest.virsh("snapshot-create-as", "one")
+        ears.soon("SnapshotCreated", lambda: ears.names("SnapshotCreated") == ["one"])
+        guest.virsh("snapshot-delete", "one")
+        ears.soon("SnapshotDeleted", lambda: ears.names("SnapshotDeleted") == ["one"])
+        bed.stop_libvirtd()
+        bed.start_libvirtd()
+        client.until(
+            "all is read again", lambda: client.properties()["Loading"] is False, timeout=60
+        )
+        guest.virsh("domrename", "others-renamed")
+        guest.name = "others-renamed"
+        client.until("it is renamed", lambda: client.domain(guest.name))
+        time.sleep(2)
+        guest.virsh("snapshot-create-as", "two")
+        ears.soon("the second's", lambda: ears.names("SnapshotCreated") == ["one", "two"])
+
+
 def test_snapshot_of_a_running_vm_is_told_when_it_is_made_and_not_before(
     bed: PrivateLibvirt, client: Client
 ) -> None:
