@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from .. import __version__
+from ..errors import NoSuchSnapshot
 from ..model import Snapshot
 from ..wire import paths
 from . import verbs
@@ -215,7 +216,13 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
             about = verbs.domain_details(method, inventory.find(arguments["domain"]).info)
             return {**about, "snapshot": arguments["name"]}
         if method in ("RevertSnapshot", "DeleteSnapshot") and inventory.domains:
-            found = inventory.find_snapshot(arguments["domain"], arguments["name"])
+            try:
+                found = inventory.find_snapshot(arguments["domain"], arguments["name"])
+            except NoSuchSnapshot:
+                if not arguments["options"]["request"]:
+                    raise
+                info = inventory.find(arguments["domain"]).info  # the request may have deleted it
+                return verbs.domain_details(method, info) | {"snapshot": arguments["name"]}
             return verbs.snapshot_details(method, found[0].info, found[1])
         about = {"verb": method, "policy": arguments.get("policy", arguments.get("name", ""))}
         domain = arguments.get("domain") or arguments["options"].get("domain")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ..errors import InvalidArgument, TimedOut
+from ..errors import InvalidArgument, NoSuchSnapshot, TimedOut
 from ..model import DomainInfo, Origin, SnapshotInfo, SnapshotKey
 from ..names import stem_of
 from ..operations import Asker, DeleteWish, RevertWish, Wish, identity
@@ -83,22 +83,38 @@ def revert_wish(key: SnapshotKey, options: dict[str, Any]) -> RevertWish:
 
 async def revert(rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]) -> str:
     await rooms.inventory.ready("cannot revert")
-    picture, info = rooms.inventory.find_snapshot(domain, name)
-    key = identity(picture.info, info, options["created"])
+    info, key = await _meant(rooms, call, domain, name, options)
     wish = revert_wish(key, options)
     if wish.delete_after:
-        await call.authorize(DELETE_ACTION, snapshot_details("delete", picture.info, info))
-    job = await rooms.operations.revert(picture.info, wish, await asker(call, options))
+        await call.authorize(DELETE_ACTION, snapshot_details("delete", info, key))
+    job = await rooms.operations.revert(info, wish, await asker(call, options))
     return paths.job(job.id)
 
 
 async def delete(rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]) -> str:
     await rooms.inventory.ready("cannot delete a snapshot")
-    picture, info = rooms.inventory.find_snapshot(domain, name)
-    key = identity(picture.info, info, options["created"])
+    info, key = await _meant(rooms, call, domain, name, options)
     wish = DeleteWish(key, options["children"])
-    job = await rooms.operations.delete(picture.info, wish, await asker(call, options))
+    job = await rooms.operations.delete(info, wish, await asker(call, options))
     return paths.job(job.id)
+
+
+async def _meant(
+    rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]
+) -> tuple[DomainInfo, SnapshotKey]:
+    """The snapshot that a verb is about, fixed; one that is gone where the same request was about
+    it, which may have seen to that. Raises NoSuchSnapshot, Changed."""
+    try:
+        picture, info = rooms.inventory.find_snapshot(domain, name)
+    except NoSuchSnapshot:
+        vm, request = rooms.inventory.find(domain).info, options["request"]
+        job = await rooms.jobs.of_request(await call.uid(), request) if request else None
+        if job is None or (job.row.domain, job.row.snapshot) != (vm.uuid, name):
+            raise
+        if options["created"] not in (0, job.row.created):
+            raise
+        return vm, SnapshotKey(vm.uuid, name, job.row.created)
+    return picture.info, identity(picture.info, info, options["created"])
 
 
 def domain_details(verb: str, info: DomainInfo) -> dict[str, str]:
@@ -106,7 +122,9 @@ def domain_details(verb: str, info: DomainInfo) -> dict[str, str]:
     return {"verb": verb, "domain": info.name, "uuid": info.uuid}
 
 
-def snapshot_details(verb: str, info: DomainInfo, snapshot: SnapshotInfo) -> dict[str, str]:
+def snapshot_details(
+    verb: str, info: DomainInfo, snapshot: SnapshotInfo | SnapshotKey
+) -> dict[str, str]:
     """What an act on a snapshot is about; its time with it, since names can be used again."""
     about = {"snapshot": snapshot.name, "created": str(snapshot.created)}
     return {**domain_details(verb, info), **about}

@@ -132,24 +132,25 @@ class Jobs:
             return job
 
     async def _same(self, request: Request) -> Job | None:
-        if request.request:
-            row = await self.store.job_of_request(request.owner, request.request, self._now())
-            if row:
-                if row.fingerprint != request.fingerprint:
-                    raise InvalidArgument(
-                        f"request id {request.request!r} was used for something else (job {row.id})"
-                    )
-                return self.all.get(row.id) or self._recall(row)
-            return None
-        return running_alike(self.all.values(), request)
+        if not request.request:
+            return running_alike(self.all.values(), request)
+        job = await self.of_request(request.owner, request.request)
+        if job and job.row.fingerprint != request.fingerprint:
+            raise InvalidArgument(
+                f"request id {request.request!r} was used for something else (job {job.id})"
+            )
+        return job
+
+    async def of_request(self, owner: int, request: str) -> Job | None:
+        """The job of a caller's own id, of the last day; an ended one stays a while from now on."""
+        row = await self.store.job_of_request(owner, request, self._now())
+        if row is None or row.id in self.all:
+            return self.all[row.id] if row else None
+        return self._remember(Job(row, self), ended=True, since=self._now())
 
     async def _row(self, request: Request, state: JobState) -> JobRow:
         row = request.row(state, self._now())
         return replace(row, id=await self.store.add_job(row))
-
-    def _recall(self, row: JobRow) -> Job:
-        """An ended job that is asked for again: it stays a while from now on."""
-        return self._remember(Job(row, self), ended=True, since=self._now())
 
     def _remember(self, job: Job, *, ended: bool = False, since: int = 0) -> Job:
         self.all[job.id] = job
