@@ -42,6 +42,7 @@ class Daemon:
         """entry: the module that is run, and what it wants before the daemon's own arguments.
         system_bus: where it is to look for logind; this machine's own is never asked."""
         self._entry = entry
+        self.cwd = TOP
         self.env: dict[str, str] = {}  # beside our own
         self._system_bus = system_bus or f"unix:path={folder}/no-bus"
         self.config, self.state = folder / "etc", folder / "state"
@@ -69,16 +70,14 @@ class Daemon:
         """Start it; return when it owns its name."""
         assert not self.running
         begun = len(self.log)
-        command = [sys.executable, "-X", "dev", "-m", *self._entry]
-        command += ["--bus-address", self._address, "--connect", self._uri]
-        command += ["--config", str(self.config), "--state"]
+        command = [*self.command(), "--connect", self._uri, "--config", str(self.config)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, str(self.state)],
+                [*command, "--state", str(self.state)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=TOP,
+                cwd=self.cwd,
                 env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self._system_bus, **self.env},
                 start_new_session=True,
             )
@@ -86,6 +85,11 @@ class Daemon:
         while f"owns {paths.NAME} on" not in self.log[begun:]:
             assert self.running and time.monotonic() < deadline, f"no daemon: {self.log[begun:]}"
             time.sleep(0.02)
+
+    def command(self) -> list[str]:
+        """The program and the bus that it is on."""
+        program = [sys.executable, "-X", "dev", "-m", *self._entry]
+        return [*program, "--bus-address", self._address]
 
     def stop(self, timeout: float = 30) -> int:
         """End it as systemd does; return its exit status."""
