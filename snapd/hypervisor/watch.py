@@ -114,7 +114,7 @@ class Watch:
         self._was_watched = tree.watched
         while await tree.news(RETRY_SECONDS if tree.problem else None):
             await asyncio.sleep(GATHER_SECONDS)
-            if not tree.take():
+            if not await tree.take():
                 break
             if tree.came:
                 await asyncio.to_thread(tree.add_new)
@@ -211,9 +211,13 @@ class _Tree:
             return False
         return True
 
-    def take(self) -> bool:
+    async def take(self) -> bool:
         """Take in what has happened; False = begin anew."""
-        return all(self._is_usual(event) for event in self._kernel.read())
+        while events := self._kernel.read():
+            if not all(self._is_usual(event) for event in events):
+                return False
+            await asyncio.sleep(0)
+        return True
 
     def _is_usual(self, event: Event) -> bool:
         if event.watch == self._root:
