@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import InvalidArgument
@@ -62,15 +62,7 @@ class Lister:
             if ordered and len(after) != len(ordered[0][0]):
                 raise _bad_cursor(options["from"])
             ordered = [entry for entry in ordered if _later(entry[0], after)]
-        rows: list[Row] = []
-        size = 0
-        for count, (_place, n) in enumerate(ordered[:limit]):
-            if count % BREATH == BREATH - 1:
-                await asyncio.sleep(0)
-            rows.append(row(items[n]))
-            size += _size(rows[-1])
-            if size > PAGE_BYTES:
-                break
+        rows = await fitting((items[n] for _place, n in ordered[:limit]), row)
         left = len(rows) < len(ordered)
         following = json.dumps(ordered[len(rows) - 1][0]) if rows and left else ""
         return rows, self.info(following, len(items))
@@ -98,6 +90,20 @@ def pick(rows: list[Row], options: Mapping[str, Any], known: Sequence[str]) -> l
     """Rows with only the fields that were asked for."""
     names = _fields(options, known)
     return [{name: row[name] for name in names} for row in rows]
+
+
+async def fitting(items: Iterable[T], row: Callable[[T], Row]) -> list[Row]:
+    """The rows of as many items, from the first, as a page holds."""
+    rows: list[Row] = []
+    size = 0
+    for count, item in enumerate(items):
+        if count % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+        rows.append(row(item))
+        size += _size(rows[-1])
+        if size > PAGE_BYTES:
+            break
+    return rows
 
 
 def number(options: Mapping[str, Any]) -> tuple[int, int]:
@@ -150,7 +156,7 @@ def _bad_cursor(text: str) -> InvalidArgument:
 
 def _size(value: Any) -> int:
     if isinstance(value, str):
-        return 16 + len(value)
+        return 16 + len(value if value.isascii() else value.encode("utf-8", "surrogatepass"))
     if isinstance(value, Mapping):
         return 16 + sum(_size(k) + _size(v) for k, v in value.items())
     if isinstance(value, (list, tuple)):

@@ -12,7 +12,7 @@ from ..wire import paths
 from . import verbs
 from .contract import Contract
 from .job_object import JobObject
-from .listing import Lister, Row, number, pick
+from .listing import Lister, Row, fitting, number, pick
 from .objects import DomainObject, PolicyObject, SnapshotObject
 from .ownership_methods import METHODS, OwnershipMethods
 from .policy_methods import PolicyMethods
@@ -130,10 +130,11 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
 
     async def list_problems(self, call: Call, options: Options) -> Page:
         await self._rooms.inventory.settled()
-        problems = self._rooms.health.problems()
-        place = {p.id: n for n, p in enumerate(problems)}
         rows, info = await self._lister.page(
-            problems, lambda p: (place[p.id],), problem_row, options
+            self._rooms.health.problems(),
+            lambda p: (p.severity != "critical", p.since, p.id),
+            problem_row,
+            options,
         )
         return pick(rows, options, PROBLEM_FIELDS), info
 
@@ -143,8 +144,9 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         found, total = await self._rooms.store.runs(
             equal, options["since"], options["until"], after, limit
         )
-        following = str(found[-1].id) if len(found) == limit else ""
-        rows = pick([run_row(run) for run in found], options, RUN_FIELDS)
+        rows = pick(await fitting(found, run_row), options, RUN_FIELDS)
+        more = rows and (len(rows) < len(found) or len(found) == limit)
+        following = str(found[len(rows) - 1].id) if more else ""
         return rows, self._lister.info(following, total)
 
     async def list_history(self, call: Call, domain: str, options: Options) -> Page:
@@ -153,8 +155,10 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         found, total = await self._rooms.store.history(
             equal, options["since"], options["until"], after, limit
         )
-        following = str(found[-1][0]) if len(found) == limit else ""
-        rows = pick([history_row(row) for _number, row in found], options, HISTORY_FIELDS)
+        acts = await fitting(found, lambda act: history_row(act[1]))
+        rows = pick(acts, options, HISTORY_FIELDS)
+        more = rows and (len(rows) < len(found) or len(found) == limit)
+        following = str(found[len(rows) - 1][0]) if more else ""
         return rows, self._lister.info(following, total)
 
     def _uuid(self, domain: str) -> str:

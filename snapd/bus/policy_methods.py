@@ -183,6 +183,6 @@ def _verdict(errors: list[Row], warnings: list[Row], fires: list[int]) -> Row:
 
 
 def _limit(definition: dict[str, Any]) -> None:
-    size = len(repr(definition))
+    size = len(repr(definition).encode("utf-8", "surrogatepass"))
     if size > MAX_DEFINITION:
         raise InvalidArgument(f"the definition has {size >> 10} KiB, at most 64 are taken")

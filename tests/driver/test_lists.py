@@ -71,6 +71,24 @@ def test_pages_of_what_is_numbered_while_more_is_made(
     assert order == sorted(order, reverse=list_[0] == "ListHistory")
 
 
+def test_pages_of_problems_while_one_is_cleared_have_each_that_stayed_once(running: House) -> None:
+    client = running.client
+    for vm in ("db-1", "web-1", "web-2"):
+        client.call("Hold", vm, "", 0, "")
+    before = client.rows("ListProblems")
+    first = next(n for n, row in enumerate(before) if row["Problem"] == "held")
+    pages = iter(range(100))
+
+    def clear() -> None:
+        if next(pages) == first:  # it is on the page that was just read
+            client.call("Unhold", before[first]["DomainName"], "")
+
+    rows = walk(client, "ListProblems", limit=1, between=clear)
+    assert before[first]["ID"] not in [row["ID"] for row in client.rows("ListProblems")]
+    assert len(before) - first >= 3
+    assert [row["ID"] for row in rows] == [row["ID"] for row in before]
+
+
 def test_snapshots_are_in_order_of_domain_name_time_and_name(house: House) -> None:
     house.serve(f"test://{NODE}")
     client = house.start()
