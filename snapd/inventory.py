@@ -16,6 +16,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import InvalidArgument, NoSuchDomain, NoSuchSnapshot, SnapdError, Unavailable
 from .hypervisor import DomainEvent, EventKind, Hypervisor
@@ -34,12 +35,14 @@ _AT_REST = (EventKind.DEFINED, EventKind.UNDEFINED, EventKind.RENAMED, EventKind
 
 @dataclass(slots=True)
 class DomainPicture:
-    """A domain and its snapshots (oldest first) as last read, at `checked`; error = why not."""
+    """A domain and its snapshots (oldest first) as last read, at `checked`; error = why not.
+    derived: what others have worked out from it once, by a name of theirs."""
 
     info: DomainInfo
     snapshots: dict[str, SnapshotInfo] = field(default_factory=dict)
     checked: int = 0
     error: SnapdError | None = None
+    derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from ..inventory import DomainPicture
-from ..model import Policy, Snapshot, SnapshotInfo
-from ..operations import delete_blocker, revert_blocker, support
+from ..model import Policy, Snapshot
+from ..operations import Tree, delete_blocker, revert_blocker, support
 from ..policy import PolicyHealth
 from ..store import SlotRow
 from ..wire import paths
@@ -115,8 +115,12 @@ class SnapshotObject(SnapshotMethods):
     pause_milliseconds: int
 
     @property
-    def _tree(self) -> tuple[SnapshotInfo, ...]:
-        return tuple(self._picture.snapshots.values())
+    def _tree(self) -> Tree:
+        known = self._picture.derived
+        if "tree" not in known:
+            known["tree"] = Tree.of(self._picture.info, self._picture.snapshots.values())
+        tree: Tree = known["tree"]
+        return tree
 
     @property
     def revert_blocker(self) -> str:

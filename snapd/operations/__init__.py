@@ -11,7 +11,7 @@ from .operations import Asker, Operations, identity
 from .ownership import Ownership
 from .preflight import Blocker, redefined
 from .preview import Preview
-from .support import Outlook, delete_blocker, outlook, revert_blocker, support
+from .support import Outlook, Tree, delete_blocker, outlook, revert_blocker, support
 from .thaw import FrozenGuest
 from .wishes import DeleteWish, RevertWish, Wish
 
@@ -32,6 +32,7 @@ __all__ = [
     "Preview",
     "Request",
     "RevertWish",
+    "Tree",
     "Wish",
     "delete_blocker",
     "identity",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..inventory import DomainPicture, Inventory
 from ..model import JobState, Snapshot, SnapshotInfo, SnapshotKey, Status, Verb
 from ..store import Store
+from .job import Job
 from .jobs import Jobs
 
 CLOCKS_APART = 2  # seconds: one is rounded, the other measured
@@ -18,21 +21,26 @@ class Catalog:
 
     def of(self, picture: DomainPicture) -> list[Snapshot]:
         """A domain's snapshots, oldest first."""
-        return [self.one(picture, info) for info in picture.snapshots.values()]
+        jobs = self._jobs.open_on(picture.info.uuid)
+        return [self._one(picture, info, jobs) for info in picture.snapshots.values()]
 
     def one(self, picture: DomainPicture, info: SnapshotInfo) -> Snapshot:
+        """One of them."""
+        return self._one(picture, info, self._jobs.open_on(picture.info.uuid))
+
+    def _one(self, picture: DomainPicture, info: SnapshotInfo, jobs: Sequence[Job]) -> Snapshot:
         key = SnapshotKey(picture.info.uuid, info.name, info.created)
         record = self._store.record(key)
-        status = self._status(key)
+        status = self._status(key, jobs)
         ours = record is not None and record.owned
         if not ours and status is Status.OK and _in_the_making(picture, info):
             status = Status.CREATING
         return Snapshot(picture.info.uuid, picture.info.name, info, record, status)
 
-    def _status(self, key: SnapshotKey) -> Status:
+    def _status(self, key: SnapshotKey, jobs: Sequence[Job]) -> Status:
         """Listed is not made: what an open job is about is neither good nor gone, and one that a
         job left half made or half deleted is no way back."""
-        for job in self._jobs.open_on(key.domain):
+        for job in jobs:
             if job.row.snapshot != key.name or job.row.state is JobState.QUEUED:
                 continue
             if job.row.verb is Verb.CREATE:

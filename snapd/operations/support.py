@@ -3,7 +3,7 @@ measured, and what would have to be is `unchecked` until a preview looks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..hypervisor import DomainFacts
@@ -83,21 +83,31 @@ def outlook(
     return Outlook(blocker, "" if blocker else Kind.INTERNAL.value, pause)
 
 
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A domain's snapshots, and the reason words that they have against any verb: looked at once,
+    not again for each of thousands."""
+
+    snapshots: tuple[SnapshotInfo, ...]
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, info: DomainInfo, snapshots: Iterable[SnapshotInfo]) -> Tree:
+        tree = tuple(snapshots)
+        return cls(tree, tuple(blocker.reason for blocker in tree_blockers(info, tree)))
+
+
 def revert_blocker(
-    info: DomainInfo,
-    snapshot: SnapshotInfo,
-    snapshots: Sequence[SnapshotInfo],
-    *,
-    has_images: bool,
+    info: DomainInfo, snapshot: SnapshotInfo, tree: Tree, *, has_images: bool
 ) -> str:
     """ "" = none known, a reason word, or `unchecked`: images have to be measured by a preview."""
     if snapshot.kind is Kind.EXTERNAL:
-        return _word([*external_blockers(info, snapshots, snapshot, "revert to")])
-    return next(_revert_words(info, snapshots), UNCHECKED if has_images else "")
+        return _word([*external_blockers(info, tree.snapshots, snapshot, "revert to")])
+    return next(_revert_words(info, tree), UNCHECKED if has_images else "")
 
 
-def _revert_words(info: DomainInfo, snapshots: Sequence[SnapshotInfo]) -> Iterator[str]:
-    yield from (blocker.reason for blocker in tree_blockers(info, snapshots))
+def _revert_words(info: DomainInfo, tree: Tree) -> Iterator[str]:
+    yield from tree.words
     if not info.persistent:
         yield "transient"
     if info.managed_save:
@@ -109,7 +119,7 @@ def _revert_words(info: DomainInfo, snapshots: Sequence[SnapshotInfo]) -> Iterat
 def delete_blocker(
     info: DomainInfo,
     snapshot: SnapshotInfo,
-    snapshots: Sequence[SnapshotInfo],
+    tree: Tree,
     *,
     pinned: bool,
     has_images: bool,
@@ -118,7 +128,7 @@ def delete_blocker(
     if pinned:
         return "pinned"
     if snapshot.kind is Kind.EXTERNAL:
-        return _word([*external_blockers(info, snapshots, snapshot, "merge")])
-    words = [b.reason for b in tree_blockers(info, snapshots)]
+        return _word([*external_blockers(info, tree.snapshots, snapshot, "merge")])
+    words = list(tree.words)
     words += ["unfinished-job"] if info.busy else []
     return next(iter(words), UNCHECKED if has_images else "")
