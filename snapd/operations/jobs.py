@@ -340,12 +340,12 @@ class Jobs:
     def _linger(self, job: Job, since: int = 0) -> None:
         ended = [j for j in self.all.values() if j.row.state.finished]
         for old in ended[: max(0, len(ended) - LINGER_COUNT)]:
-            self._remove(old)
+            self._remove(old.id)
         left = max(0, (since or job.row.finished) + LINGER_SECONDS - self._now())
-        asyncio.get_running_loop().call_later(left, self._remove, job)
+        asyncio.get_running_loop().call_later(left, self._remove, job.id)
 
-    def _remove(self, job: Job) -> None:
-        if self.all.pop(job.id, None):
+    def _remove(self, number: int) -> None:
+        if job := self.all.pop(number, None):
             for call in self._on_removed:
                 call(job)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -245,5 +247,25 @@ def test_occupied_is_free_again_after_an_error(tmp_path: Path) -> None:
             async with jobs.occupied(WEB, "act", 1):
                 raise Busy("refused")
         assert (freed, jobs.holds(VM)) == ([VM], False)
+
+    play(tmp_path, body)
+
+
+# ---- what is left of it
+
+
+def test_job_that_lingers_no_more_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most so many that have ended, or a caller who asks for more fills the memory."""
+    monkeypatch.setattr("snapd.operations.jobs.LINGER_COUNT", 2)
+
+    async def body(jobs: Jobs, store: Store) -> None:
+        made = [
+            weakref.ref(await ended(await jobs.submit(wanted(f"n{n}"), at_once))) for n in "abcd"
+        ]
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [job() is not None for job in made] == [False, False, True, True]
 
     play(tmp_path, body)
