@@ -8,7 +8,7 @@ import asyncio
 import io
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.constants import MessageType
@@ -18,6 +18,7 @@ from snapd.wire import marshal
 from snapd.wire.messages import Incoming
 from snapd.wire.values import unwrap
 
+T = TypeVar("T")
 ME = ":1.0"
 
 
@@ -57,6 +58,9 @@ class FakeBus:
     ) -> None:
         head = {"reply_to": call.serial, "destination": call.sender, "limit": marshal.MAX_REPLY}
         self._send(marshal.METHOD_RETURN, sig, body(), **head)
+
+    async def read_aside(self, work: Callable[[], T]) -> T:
+        return work()
 
     def error(self, call: Incoming, name: str, text: str) -> None:
         head = {"error": name, "reply_to": call.serial, "destination": call.sender}

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 64
 WAITING = 4096
+BYTES = 8 * 2**20
 
 Serve = Callable[[Incoming], Coroutine[Any, Any, None]]
 
@@ -24,19 +25,20 @@ Serve = Callable[[Incoming], Coroutine[Any, Any, None]]
 class _Sender:
     """working: calls that count; others: calls that only wait, and those whose caller is asked
     for a password; waits: those of the first kind, by identity, as a serial is only what the caller
-    says; queue: calls not begun."""
+    says; queue: calls not begun; size: bytes of them all."""
 
     working: int = 0
     others: int = 0
     waits: set[int] = field(default_factory=set)
     queue: deque[Incoming] = field(default_factory=deque)
+    size: int = 0
 
 
 class Intake:
     """Starts calls in the order they came, AT_ONCE at a time per sender.
 
     A call that only waits (Job.Wait) starts at once and doesn't count. What is queued, waits and
-    works for a sender is at most WAITING together; take() says so with False.
+    works for a sender is at most WAITING together, and BYTES; take() says so with False.
     """
 
     def __init__(
@@ -63,6 +65,9 @@ class Intake:
         sender = self._senders.setdefault(call.sender, _Sender())
         if sender.working + sender.others + len(sender.queue) >= self._waiting + self._at_once:
             return False
+        if sender.size and sender.size + call.size > BYTES:
+            return False
+        sender.size += call.size
         if waits:
             sender.others += 1
             sender.waits.add(id(call))
@@ -110,6 +115,7 @@ class Intake:
 
     def _done(self, task: asyncio.Task[None], call: Incoming, sender: _Sender) -> None:
         self._tasks.discard(task)
+        sender.size -= call.size
         if id(call) in sender.waits:
             sender.waits.discard(id(call))
             sender.others -= 1

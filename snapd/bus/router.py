@@ -200,14 +200,11 @@ class Router:
                 f"{member.name} takes '{member.signature_in}', not '{incoming.signature}'",
             )
         call = Call(incoming.sender, incoming.interactive, self, incoming)
+        read = partial(_arguments, member, incoming)
+        arguments = await self._bus.read_aside(read) if incoming.unread else read()
         if interface.name.startswith(FREEDESKTOP):
             handler = self._standard[member.name]
-            return member, await handler(incoming.path, obj, *incoming.body)
-        arguments = {
-            arg.name: unwrap(value) for arg, value in zip(member.ins, incoming.body, strict=True)
-        }
-        if member.has_options:
-            arguments["options"] = parse_options(member.options, incoming.body[-1])
+            return member, await handler(incoming.path, obj, *arguments.values())
         if member.action:
             obj = await self._allowed(call, incoming.path, obj, member, arguments)
         return member, await getattr(obj, member.attr)(call, *arguments.values())
@@ -299,6 +296,15 @@ class Router:
             if member := self._known(obj, each).properties.get(name):
                 return member
         raise standard("UnknownProperty", f"no property {name} on {obj.path}")
+
+
+def _arguments(member: Member, call: Incoming) -> dict[str, Any]:
+    """By name, without variants, the options complete. Raises InvalidArgument."""
+    body = call.arguments()
+    arguments = {arg.name: unwrap(value) for arg, value in zip(member.ins, body, strict=True)}
+    if member.has_options:
+        arguments["options"] = parse_options(member.options, body[-1])
+    return arguments
 
 
 def _details(obj: Any, member: Member, arguments: Mapping[str, Any]) -> Mapping[str, str]:

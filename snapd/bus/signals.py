@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..wire import paths
 from ..wire.marshal import MarshalError
@@ -19,6 +19,7 @@ from . import pack
 from .contract import Contract, Member
 from .standard import OBJECT_MANAGER, PROPERTIES
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -30,6 +31,8 @@ class Bus(Protocol):
     def reply(
         self, call: Incoming, sig: str, body: Callable[[], Sequence[Any]], large: bool = False
     ) -> Coroutine[Any, Any, None]: ...
+
+    def read_aside(self, work: Callable[[], T]) -> Coroutine[Any, Any, T]: ...
 
     def error(self, call: Incoming, name: str, text: str) -> None: ...
 

@@ -10,19 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import MessageType
 from dbus_next.message import Message
+from dbus_next.signature import SignatureTree
+
+from .messages import Unread
 
 MAX_QUEUED = 128 * 2**20
 """Bytes that wait for the bus to read them; beyond it the bus is taken for dead."""
 MESSAGES_AT_ONCE = 32
+SECONDS_AT_ONCE = 0.01
+LARGE = 4096
+"""Bytes of a call's body from which on it isn't read at once: each four of them may be a value, and
+a million takes seconds."""
 SYSTEM_SOCKET = "unix:path=/var/run/dbus/system_bus_socket"
 
-Deliver = Callable[[Message, int], None]
+Deliver = Callable[[Message, int, Unread | None], None]
 
 
 class Writer:
@@ -92,8 +103,42 @@ class Writer:
                 waiter.set_result(None)
 
 
+class Reader(Unmarshaller):
+    """Reads one message; the body of a large call stays as it came, and `unread` reads it."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.unread: Unread | None = None
+        self.size = 0
+
+    def _unmarshall(self) -> None:
+        self.offset = 0
+        self.read(16, prefetch=True)
+        order = "<" if self.buf[0] == ord("l") else ">"
+        body, _serial, fields = struct.unpack_from(f"{order}III", self.buf, 4)
+        head = 16 + fields + -fields % 8
+        if self.buf[1] == MessageType.METHOD_CALL.value and body > LARGE:
+            self.read(head + body, prefetch=True)
+            rest = bytes(self.buf[head:])
+            del self.buf[head:]
+            self.buf[4:8] = bytes(4)
+            super()._unmarshall()
+            if self.message is not None:
+                self.unread = partial(_values, rest, self.endian, self.message.signature)
+        else:
+            super()._unmarshall()
+        self.size = head + body
+
+
+def _values(body: bytes, endian: Any, signature: str) -> list[Any]:
+    reader = Unmarshaller(None)
+    reader.buf, reader.endian = bytearray(body), endian
+    return [reader.read_argument(kind) for kind in SignatureTree._get(signature).types]
+
+
 class Connection(MessageBus):
-    """One connection. deliver: called with every message after Hello and its size in bytes."""
+    """One connection. deliver: called with every message after Hello, its size in bytes, and what
+    reads its body where that is large."""
 
     def __init__(self, address: str, deliver: Deliver) -> None:
         super().__init__(bus_address=address, negotiate_unix_fd=False)
@@ -158,19 +203,24 @@ class Connection(MessageBus):
             line += data
         return line[:-2].decode()
 
+    def _create_unmarshaller(self) -> Reader:
+        return Reader(self._stream)
+
     def _message_reader(self) -> None:
         if self._disconnected or self._reading:
             return
+        until = self._loop.time() + SECONDS_AT_ONCE
         try:
             for _ in range(MESSAGES_AT_ONCE):
                 if not self._unmarshaller.unmarshall():
                     return
-                message, size = self._unmarshaller.message, len(self._unmarshaller.buf)
-                self._unmarshaller = self._create_unmarshaller()
-                if message.reply_serial in self._method_return_handlers:
-                    self._on_message(message)
+                done, self._unmarshaller = self._unmarshaller, self._create_unmarshaller()
+                if done.message.reply_serial in self._method_return_handlers:
+                    self._on_message(done.message)
                 else:
-                    self._deliver(message, size)
+                    self._deliver(done.message, done.size, done.unread)
+                if self._loop.time() > until:
+                    break
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream is lost
             self._finalize(error)
             return

@@ -13,11 +13,15 @@ from ..errors import by_name
 from .fault import FREEDESKTOP, WireError
 from .text import one_line
 
+Unread = Callable[[], Sequence[Any]]
+"""Reads the body of a large call, wherever that holds up nobody."""
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A call that somebody made to us. interface: "" where the caller left it out; size: bytes
-    of the message; interactive: a person may be asked for a password."""
+    of the message; interactive: a person may be asked for a password; unread: reads the body of a
+    large call, which is empty until then; for a thread."""
 
     sender: str
     serial: int
@@ -29,6 +33,11 @@ class Incoming:
     no_reply: bool = False
     interactive: bool = False
     size: int = 0
+    unread: Unread | None = None
+
+    def arguments(self) -> Sequence[Any]:
+        """The body, read by now."""
+        return self.unread() if self.unread else self.body
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class Subscription:
         await self._end(self)
 
 
-def incoming(message: Message, size: int) -> Incoming:
+def incoming(message: Message, size: int, unread: Unread | None) -> Incoming:
     """A method call as ours."""
     return Incoming(
         sender=message.sender or "",
@@ -81,6 +90,7 @@ def incoming(message: Message, size: int) -> Incoming:
         no_reply=bool(message.flags & MessageFlag.NO_REPLY_EXPECTED),
         interactive=bool(message.flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION),
         size=size,
+        unread=unread,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from dbus_next.constants import MessageType
 from dbus_next.errors import AuthError, InvalidAddressError
@@ -35,6 +35,7 @@ from .messages import (
     Incoming,
     Signal,
     Subscription,
+    Unread,
     incoming,
     incoming_signal,
     match_rule,
@@ -43,6 +44,7 @@ from .messages import (
 )
 from .text import one_line
 
+T = TypeVar("T")
 BUS_PATH = "/org/freedesktop/DBus"
 HOLD_BACK = 8 * 2**20
 DEADLINE = 25.0
@@ -70,7 +72,7 @@ class Transport:
         self._owners: dict[str, str] = {}
         self._trusted = False
         self._turn = asyncio.Lock()
-        self._marshaller: ThreadPoolExecutor | None = None
+        self._threads: dict[str, ThreadPoolExecutor] = {}
 
     @classmethod
     async def connect(cls, address: str, timeout: float = DEADLINE) -> Transport:
@@ -272,13 +274,19 @@ class Transport:
             if not large:
                 data = self._reply(call, self._next_serial(), sig, body)
             else:
-                self._marshaller = self._marshaller or ThreadPoolExecutor(1, "marshal")
-                loop = asyncio.get_running_loop()
                 serial = self._next_serial()
-                data = await loop.run_in_executor(
-                    self._marshaller, self._reply, call, serial, sig, body
-                )
+                work = partial(self._reply, call, serial, sig, body)
+                data = await self._in_thread("marshal", work)
             self._push(data)
+
+    async def read_aside(self, work: Callable[[], T]) -> T:
+        """Have a large call's body read, in a thread: one after the other, whoever called."""
+        return await self._in_thread("read", work)
+
+    async def _in_thread(self, name: str, work: Callable[[], T]) -> T:
+        if name not in self._threads:
+            self._threads[name] = ThreadPoolExecutor(1, name)
+        return await asyncio.get_running_loop().run_in_executor(self._threads[name], work)
 
     @staticmethod
     def _reply(call: Incoming, serial: int, sig: str, body: Callable[[], Sequence[Any]]) -> bytes:
@@ -331,8 +339,8 @@ class Transport:
             pass
         finally:
             connection.shut()
-            if self._marshaller is not None:
-                self._marshaller.shutdown(wait=False)
+            for thread in self._threads.values():
+                thread.shutdown(wait=False)
 
     # ---- inside
 
@@ -356,9 +364,9 @@ class Transport:
                 text = one_line(f"the bus is gone: {error or 'closed'}")
                 asked.reply.set_exception(WireError(DISCONNECTED, text))
 
-    def _on_message(self, message: Message, size: int) -> None:
+    def _on_message(self, message: Message, size: int, unread: Unread | None) -> None:
         if message.message_type is MessageType.METHOD_CALL:
-            self._on_call(message, size)
+            self._on_call(incoming(message, size, unread))
         elif message.message_type is MessageType.SIGNAL:
             self._on_signal(message)
         else:
@@ -370,8 +378,7 @@ class Transport:
             ):
                 asked.reply.set_result(message)
 
-    def _on_call(self, message: Message, size: int) -> None:
-        call = incoming(message, size)
+    def _on_call(self, call: Incoming) -> None:
         if self._server is not None:
             self._server(call)
         elif not call.no_reply:
