@@ -149,12 +149,14 @@ class Inventory:
 
     def find(self, domain: str) -> DomainPicture:
         """A domain by UUID, else by name. Raises NoSuchDomain; Unavailable where it is there and
-        has not answered yet."""
+        has not answered yet, or nobody knows what is there."""
         picture = self.domains.get(domain.lower())
         if picture is None:
             picture = next((p for p in self.domains.values() if p.info.name == domain), None)
         if picture is None and self._is_unread(domain):
             raise Unavailable(f"VM {domain} has not been read yet: it does not answer; try again")
+        if self.loading and not (self.domains or self.unread):
+            raise Unavailable("no VM has been read yet; 'virtsnap status' says why; try again")
         if picture is None:
             raise NoSuchDomain(
                 f"no VM {domain[:128]!r} at {self.hypervisor.uri}; 'virtsnap status' lists them",

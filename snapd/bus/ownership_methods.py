@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InvalidArgument, NoSuchDomain
+from ..errors import InvalidArgument, NoSuchDomain, Unavailable
 from ..inventory import DomainPicture
 from ..model import DomainInfo, SnapshotInfo, State
 from ..settings import matches
@@ -71,7 +71,7 @@ class OwnershipMethods:
             return None
         try:
             return self._rooms.inventory.find(domain).info
-        except NoSuchDomain:
+        except (NoSuchDomain, Unavailable):
             if any(row.domain == domain for row in self._rooms.holds.in_force()):
                 return DomainInfo(domain, domain, State.UNKNOWN)
             raise

@@ -160,9 +160,11 @@ def test_created_of_another_snapshot_is_changed(running: House) -> None:
     client = running.client
     client.create("web-1", "one")
     created = client.snapshots("web-1")["one"]["Created"]
-    for verb in ("RevertSnapshot", "DeleteSnapshot"):
+    for verb in ("RevertSnapshot", "DeleteSnapshot", "PreviewRevert", "PreviewDelete"):
         with pytest.raises(Changed):
             client.call(verb, "web-1", "one", created=created - 1)
+    for verb in ("PreviewRevert", "PreviewDelete"):
+        assert client.call(verb, "web-1", "one", created=created)["Verdict"] == "yes"
     path = paths.snapshot(WEB1, "one")
     with pytest.raises(Changed):
         client.ask(path, "Snapshot", "Delete", opts={"created": created + 1})

@@ -99,6 +99,14 @@ def test_no_libvirt_at_start_is_up_and_says_so(house: House) -> None:
         ("RevertSnapshot", "web-1", "one"),
         ("DeleteSnapshot", "web-1", "one"),
         ("RunPolicy", "nightly"),
+        ("PreviewCreate", "web-1", "one"),
+        ("PreviewRetention", "web-1", ""),
+        ("Audit", ""),
+        ("Audit", "web-1"),
+        ("DeleteOwnSnapshots", "web-1"),
+        ("GetDomain", "web-1"),  # nobody knows that there is none
+        ("GetSnapshot", "web-1", "one"),
+        ("ListSnapshots", "web-1"),
     ):
         with pytest.raises(Unavailable):
             client.call(*call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from snapd.wire.fault import standard
 from snapd.wire.messages import Incoming
 from snapd.wire.values import Variant
 from tests.fakebus import FakeBus, RemoteError
-from tests.toy import BOX, TOY, UUID, Shop, Toy, no
+from tests.toy import BOX, TOY, UUID, Box, Shop, Toy, no
 
 FREEDESKTOP = "org.freedesktop.DBus.Error."
 OURS = "org.virtsnap.Error."
@@ -226,10 +227,31 @@ def test_unknown_exception_is_internal_and_opaque(
         return caught.value.text
 
     text = asyncio.run(main())
-    assert "secret" not in text
-    assert "Traceback" not in text
-    assert text.rsplit(" ", 1)[1] in caplog.text  # the id
-    assert any(record.levelno == logging.ERROR for record in caplog.records)
+    found = re.fullmatch(r"a fault of virtsnapd; its log has it under ([0-9a-f]{8})", text)
+    assert found, text
+    (record,) = [r for r in caplog.records if found[1] in r.getMessage()]
+    assert record.levelno == logging.ERROR
+    assert record.exc_info  # the traceback is in the log, with the id
+
+
+def test_property_that_fails_is_internal_by_get_and_left_out_of_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_box: Box) -> float:
+        raise RuntimeError("secret /etc/shadow")
+
+    async def main() -> None:
+        Shop(bus := fake())
+        with pytest.raises(RemoteError) as caught:
+            await bus.call(ROOT, PROPERTIES, "Get", "ss", BOX, "Weight")
+        assert caught.value.name == OURS + "Internal"
+        assert "secret" not in caught.value.text
+        (values,) = await bus.call(ROOT, PROPERTIES, "GetAll", "s", BOX)
+        assert "Weight" not in values and "Size" in values
+
+    monkeypatch.setattr(Box, "weight", property(broken))
+    asyncio.run(main())
+    assert "secret /etc/shadow" in caplog.text
 
 
 def test_reply_over_24_mib_is_refused_with_the_way_out() -> None:

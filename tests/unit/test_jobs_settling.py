@@ -148,7 +148,9 @@ def test_judge_that_fails_by_a_fault_of_ours_ends_the_job(tmp_path: Path) -> Non
     play(tmp_path, body)
 
 
-def test_work_that_fails_by_a_fault_of_ours_is_internal_without_its_text(tmp_path: Path) -> None:
+def test_work_that_fails_by_a_fault_of_ours_is_internal_and_its_text_in_the_log_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def body(jobs: Jobs, store: Store) -> None:
         async def work(job: Job) -> Outcome:
             raise RuntimeError("/secret/path")
@@ -156,6 +158,10 @@ def test_work_that_fails_by_a_fault_of_ours_is_internal_without_its_text(tmp_pat
         job = await ended(await jobs.submit(wanted(), work))
         assert job.row.error_name.endswith(".Internal")
         assert "secret" not in job.row.error_message
+        assert f"job {job.id}" in job.row.error_message
+        (record,) = [r for r in caplog.records if r.exc_info]
+        assert f"job {job.id}" in record.getMessage()
+        assert record.exc_info and "/secret/path" in str(record.exc_info[1])
 
     play(tmp_path, body)
 
