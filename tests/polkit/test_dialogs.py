@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from snapd.errors import Changed, NotAuthorized
+from snapd.wire.fault import WireError
 from snapd.wire.paths import NAME, ROOT
 from tests.client import INTERFACE, Client, options
 from tests.polkit.agent import Agent
@@ -124,12 +125,12 @@ def test_snapshot_made_anew_under_the_dialog_is_changed(
 def test_caller_that_vanishes_has_his_dialog_closed_and_nothing_done(
     host: Host, agent: Agent, pool: ThreadPoolExecutor, snapshot: str
 ) -> None:
-    leaver = host.another("leaver")
-    waiting: Future[Any] = pool.submit(ask, leaver, "DeleteSnapshot", "web-2", snapshot)
-    dialog = agent.dialog()
-    leaver.__exit__(None, None, None)
-    assert agent.cancelled.get(timeout=5) == dialog.cookie
-    assert waiting.exception(20) is not None
+    with host.another("leaver") as leaver:
+        waiting: Future[Any] = pool.submit(ask, leaver, "DeleteSnapshot", "web-2", snapshot)
+        dialog = agent.dialog()
+        leaver.run(leaver.bus.close())
+        assert agent.cancelled.get(timeout=20) == dialog.cookie
+        assert isinstance(waiting.exception(20), WireError)
     assert snapshot in host.root.snapshots("web-2")
 
 
@@ -142,7 +143,7 @@ def test_daemon_that_stops_closes_its_dialogs(
     try:
         assert host.daemon.stop() == 0
         assert time.monotonic() - begun < 10
-        assert agent.cancelled.get(timeout=5) == dialog.cookie
+        assert agent.cancelled.get(timeout=20) == dialog.cookie
         assert waiting.exception(20) is not None
     finally:
         host.daemon.start()
