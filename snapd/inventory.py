@@ -82,6 +82,7 @@ class Inventory:
         self._loaded = asyncio.Event()
         self._tried = asyncio.Event()
         self._wanted: dict[str, None] = {}
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._missed: set[str] = set()
         self._let_go: dict[str, float] = {}
         self._wake = asyncio.Event()
@@ -288,6 +289,23 @@ class Inventory:
         self._wanted[uuid] = None
         self._wake.set()
 
+    def _look_at_wanted(self) -> None:
+        """Begin to list those that are to be; one that is being listed still comes again after it,
+        and no other one waits for it."""
+        begun = [uuid for uuid in self._wanted if uuid not in self._looks]
+        for uuid in begun:
+            del self._wanted[uuid]
+            self._looks[uuid] = asyncio.create_task(self._refresh_each([uuid]), name=uuid)
+            self._looks[uuid].add_done_callback(self._looked)
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        uuid = task.get_name()
+        del self._looks[uuid]
+        if not task.cancelled() and (error := task.exception()):
+            log.error("VM %s could not be looked at", uuid, exc_info=error)
+        if uuid in self._wanted:
+            self._wake.set()
+
     def _on_connection(self, connected: bool) -> None:
         self._tried.set()
         self.loading = True
@@ -318,8 +336,7 @@ class Inventory:
                 if self.loading or loop.time() >= due:
                     await self._read_everything()
                     due = loop.time() + POLL_SECONDS
-                wanted, self._wanted = self._wanted, {}
-                await self._refresh_each(wanted)
+                self._look_at_wanted()
             except SnapdError as e:
                 log.warning("the VMs could not be read: %s", e.message)
                 due = min(due, loop.time() + 1)

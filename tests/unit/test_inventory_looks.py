@@ -1,0 +1,70 @@
+"""A VM that does not answer holds up the look at no other one, and is not asked ever more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from typing import Any, cast
+
+from snapd.hypervisor import Hypervisor
+from snapd.inventory import Inventory
+from snapd.model import DomainInfo, SnapshotInfo
+from tests.unit.standin import StandIn
+from tests.unit.vms import ON
+
+OTHER = "22222222-2222-4222-8222-222222222299"
+
+
+class OneIsStuck(StandIn):
+    """Two VMs, of which ON does not answer once it is stuck."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        super().__init__(ON)
+        self.stuck, self.asked = asyncio.Event(), Counter[str]()
+        self.free = asyncio.Event()
+
+    async def versions(self) -> tuple[str, str]:
+        return "9.0.0", "7.2.0"
+
+    async def list_domains(self) -> dict[str, str]:
+        return {ON.uuid: ON.name, OTHER: "other"}
+
+    async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
+        self.asked[uuid] += 1
+        if uuid == ON.uuid and self.stuck.is_set():
+            await self.free.wait()
+        return replace(ON, uuid=uuid), []
+
+
+def test_look_at_a_vm_does_not_wait_for_one_that_does_not_answer() -> None:
+    async def main() -> None:
+        vms = OneIsStuck()
+        inventory = Inventory(cast(Hypervisor, vms))
+        task: asyncio.Task[Any] = asyncio.create_task(inventory.run())
+        inventory.look(OTHER)
+        async with asyncio.timeout(5):
+            await inventory._loaded.wait()
+        await asyncio.sleep(0.05)  # what was wanted meanwhile is listed
+        vms.stuck.set()
+        begun = vms.asked.copy()
+        for _ in range(5):
+            inventory.look(ON.uuid)
+            await asyncio.sleep(0.01)
+        inventory.look(OTHER)
+        async with asyncio.timeout(1):
+            while vms.asked[OTHER] == begun[OTHER]:
+                await asyncio.sleep(0.01)
+        assert vms.asked[ON.uuid] == begun[ON.uuid] + 1
+        vms.free.set()  # what happened while it was stuck is looked at once more
+        async with asyncio.timeout(1):
+            while vms.asked[ON.uuid] < begun[ON.uuid] + 2:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert vms.asked[ON.uuid] == begun[ON.uuid] + 2
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
