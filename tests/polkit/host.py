@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -105,7 +106,7 @@ class Host:
 
     def another(self, user: str) -> Client:
         """One more connection of that user's, which the caller closes."""
-        with _as(self.uid(user)):
+        with _as(user):
             return Client(ADDRESS)
 
     def uid(self, user: str) -> int:
@@ -225,10 +226,15 @@ def _until(what: str, there: Callable[[], bool], timeout: float = 20) -> None:
 
 
 @contextmanager
-def _as(uid: int) -> Iterator[None]:
-    """Be that user, for those who ask the kernel who connects to them."""
-    os.setresuid(uid, uid, 0)
+def _as(user: str) -> Iterator[None]:
+    """Be that user, groups included, for those who ask the kernel who connects to them."""
+    entry, ours = pwd.getpwnam(user), os.getgroups()
+    os.setgroups(os.getgrouplist(user, entry.pw_gid))
+    os.setresgid(entry.pw_gid, entry.pw_gid, 0)
+    os.setresuid(entry.pw_uid, entry.pw_uid, 0)
     try:
         yield
     finally:
         os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        os.setgroups(ours)

@@ -1,4 +1,8 @@
-"""While a person is asked for a password: what he reads, and what may happen meanwhile."""
+"""While a person is asked for a password: what he reads, and what may happen meanwhile.
+
+The acts are of those whose yes polkit does not keep: it would keep it for this process, whoever's
+the connection is.
+"""
 
 from __future__ import annotations
 
@@ -179,9 +183,9 @@ def test_vm_made_anew_under_the_dialog_is_changed(
     define(old)
     root, asked = host.root, host.client("asked")
     root.until("the VM", lambda: root.domain("twice"))
-    waiting = pool.submit(ask, asked, "CreateSnapshot", "twice", "mine")
+    waiting = pool.submit(ask, asked, "DeleteOwnSnapshots", "twice")
     dialog = agent.dialog()
-    assert dialog.message.endswith("a snapshot of VM twice")
+    assert "snapshots of VM twice" in dialog.message
     virsh("undefine", "twice")
     define(new)
     root.until("the new one", lambda: (root.domain("twice") or {}).get("UUID") == new)
