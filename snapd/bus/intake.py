@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 AT_ONCE = 64
 WAITING = 4096
 BYTES = 8 * 2**20
+LISTS = 2
 
 Serve = Callable[[Incoming], Coroutine[Any, Any, None]]
 
@@ -25,13 +26,15 @@ Serve = Callable[[Incoming], Coroutine[Any, Any, None]]
 class _Sender:
     """working: calls that count; others: calls that only wait, and those whose caller is asked
     for a password; waits: those of the first kind, by identity, as a serial is only what the caller
-    says; queue: calls not begun; size: bytes of them all."""
+    says; queue: calls not begun; size: bytes of them all;
+    lists: room for its big answers."""
 
     working: int = 0
     others: int = 0
     waits: set[int] = field(default_factory=set)
     queue: deque[Incoming] = field(default_factory=deque)
     size: int = 0
+    lists: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTS))
 
 
 class Intake:
@@ -92,6 +95,11 @@ class Intake:
         finally:
             sender.working += 1
             sender.others -= 1
+
+    def list_of(self, call: Incoming) -> asyncio.Semaphore:
+        """Room for an answer that may be big: a few for each sender, until they are on their way,
+        or 64 lists of 10,000 rows would fill the memory. Only for a call that is served."""
+        return self._senders[call.sender].lists
 
     async def close(self) -> None:
         """Begin nothing more, cancel every call and wait until each has had its answer."""

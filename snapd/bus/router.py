@@ -29,6 +29,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -118,6 +119,12 @@ class Router:
             for member in interface.methods.values()
             if member.waits
         }
+        self._lists = {"GetManagedObjects"} | {
+            member.name
+            for interface in contract.interfaces.values()
+            for member in interface.methods.values()
+            if "limit" in member.options
+        }
         self._standard: dict[str, Callable[..., Any]] = {
             "Ping": self._ping,
             "GetMachineId": self._get_machine_id,
@@ -178,10 +185,12 @@ class Router:
 
     async def _serve(self, call: Incoming) -> None:
         try:
-            member, result = await self._invoke(call)
-            if not call.no_reply:
-                body = partial(pack.results, member, result)
-                await self._bus.reply(call, member.signature_out, body, _is_large(result))
+            list_ = self._intake.list_of(call) if call.member in self._lists else nullcontext()
+            async with list_:
+                member, result = await self._invoke(call)
+                if not call.no_reply:
+                    body = partial(pack.results, member, result)
+                    await self._bus.reply(call, member.signature_out, body, _is_large(result))
         except (SnapdError, WireError) as error:
             self._fail(call, error)
         except TooLarge as error:
