@@ -86,7 +86,7 @@ class JobObject:
 
     async def wait(self, call: Call, options: dict[str, Any]) -> dict[str, Any]:
         if self.verb == Verb.AUDIT and await call.uid() != self.owner_uid:
-            await call.authorize(INSPECT_ACTION, self.details(self.verb, {}))
+            await call.authorize(INSPECT_ACTION, self.details("Wait", {}))
         timeout = None if options["timeout"] == FOR_EVER else float(options["timeout"])
         job = await self._rooms.jobs.wait(self._job, timeout)
         if job.row.state is not JobState.DONE:

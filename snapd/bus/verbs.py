@@ -86,7 +86,7 @@ async def revert(rooms: Rooms, call: Call, domain: str, name: str, options: dict
     info, key = await _meant(rooms, call, domain, name, options)
     wish = revert_wish(key, options)
     if wish.delete_after:
-        await call.authorize(DELETE_ACTION, snapshot_details("delete", info, key))
+        await call.authorize(DELETE_ACTION, snapshot_details("RevertSnapshot", info, key))
     job = await rooms.operations.revert(info, wish, await asker(call, options))
     return paths.job(job.id)
 

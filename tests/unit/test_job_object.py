@@ -76,7 +76,7 @@ def test_wait_for_an_audit_by_its_owner_asks_nobody(tmp_path: Path) -> None:
 
 
 def test_wait_for_an_audit_by_others_needs_inspect(tmp_path: Path) -> None:
-    about = {"verb": "audit", "domain": "vm 1", "uuid": VM}
+    about = {"verb": "Wait", "domain": "vm 1", "uuid": VM}
     with pytest.raises(NotAuthorized):
         wait_as(tmp_path / "no", Caller(1001))
     caller = Caller(1001, allowed=True)
