@@ -42,7 +42,7 @@ NAMED = {
 }
 LEAK = re.compile(r"Traceback|\.py\b|line \d+, in |/snapd/|<[a-z_]+ object at 0x|Error\(")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-FAULT = re.compile(r"Traceback|was never|Warning:|^ERROR|^CRITICAL|exception", re.MULTILINE)
+FAULT = re.compile(r"Traceback|was never|Warning:|^CRITICAL", re.MULTILINE)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from snapd.wire.values import INTEGERS, Variant
 from tests.driver.house import DATA
 
-DEEPEST = 54
+DEEPEST = 48
 """Variants in each other; a bus takes 64 levels, and there are others around them."""
 _BASIC = "ybnqiuxtdsog"
 _RARELY = 0.02

@@ -1,0 +1,90 @@
+"""How long the daemon's loop stands still with 10,000 snapshots: `python3 -m tests.bench.loop`.
+
+The budget is 50 ms for each turn; printed are CPU time of the loop's thread, and the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import snapd.wire  # noqa: F401 - makes dbus_next safe to import
+from snapd.wire import paths
+from snapd.wire.values import unwrap
+from tests.bus import private_bus
+from tests.client import Client, Row
+from tests.driver.house import House, uuid_of
+from tests.driver.turns import longest, watched
+
+SNAPSHOTS = 10_000
+MANAGED = "org.freedesktop.DBus.ObjectManager"
+
+
+def pages(client: Client, limit: int = 1000) -> list[Row]:
+    """All snapshots, a page at a time."""
+    rows: list[Row] = []
+    cursor = ""
+    while True:
+        page, info = client.call("ListSnapshots", "", limit=limit, **{"from": cursor})
+        rows += page
+        if not (cursor := info["Next"]):
+            return rows
+
+
+def managed(client: Client) -> dict[str, Any]:
+    """All objects of the collection, by their paths."""
+    call = (paths.NAME, paths.snapshots_of(uuid_of(0)), MANAGED, "GetManagedObjects")
+    (found,) = unwrap(client.run(client.bus.call(*call, timeout=110)))
+    return dict(found)
+
+
+def burst(client: Client) -> None:
+    """What tells of itself: a snapshot that comes, is pinned and goes."""
+    client.create("vm-0", "new")
+    for reason in map(str, range(50)):
+        client.act("vm-0", "new", "Unpin")
+        path = client.call("GetSnapshot", "vm-0", "new")
+        client.ask(path, "Snapshot", "Pin", reason)
+    client.act("vm-0", "new", "Unpin")
+    client.delete("vm-0", "new")
+
+
+STEPS: dict[str, Callable[[Client], Any]] = {
+    "ListSnapshots, pages of 1,000": pages,
+    "ListSnapshots, one page": lambda client: pages(client, SNAPSHOTS),
+    "GetManagedObjects": managed,
+    "signals": burst,
+}
+
+
+def measured(house: House) -> Iterator[tuple[str, float, float, Any]]:
+    """Each step's name, its longest turn in milliseconds (CPU, clock), and what it answered."""
+    client = house.client
+    for name, step in STEPS.items():
+        longest(house)
+        answer = step(client)
+        yield name, *longest(house), answer
+
+
+def main() -> None:
+    with private_bus() as bus, tempfile.TemporaryDirectory() as folder:
+        house = House(bus.address, Path(folder))
+        house.host_of(1, SNAPSHOTS)
+        watched(house).start().rows("ListDomains")
+        try:
+            print("{:32}{:7.1f} ms{:7.1f} ms".format("start", *longest(house)))
+            asyncio.run(asyncio.sleep(2))
+            longest(house)
+            asyncio.run(asyncio.sleep(2))
+            print("{:32}{:7.1f} ms{:7.1f} ms".format("idle", *longest(house)))
+            for name, cpu, clock, _answer in measured(house):
+                print(f"{name:32}{cpu:7.1f} ms{clock:7.1f} ms")
+        finally:
+            house.close()
+
+
+if __name__ == "__main__":
+    main()
