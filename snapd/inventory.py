@@ -211,6 +211,7 @@ class Inventory:
         self.domains[uuid] = picture
         self.unread.pop(uuid, None)
         if before and before.info == picture.info and before.snapshots == picture.snapshots:
+            picture.info, picture.snapshots = before.info, before.snapshots  # the new ones go
             return
         self._tell(Change(uuid, before, picture, before.checked if before else 0))
 

@@ -122,7 +122,8 @@ class PolicyMethods:
         now = options["at"] or self._rooms.clock()
         snapshots, held = self._rooms.catalog.of(picture), self._rooms.holds.of(info.uuid)
         let_go = self._rooms.catalog.let_go(picture)
-        decisions = plan(snapshots, in_force, self._rooms.settings, now, held, let_go)
+        settings = self._rooms.settings
+        decisions = await asyncio.to_thread(plan, snapshots, in_force, settings, now, held, let_go)
         shown = [d for d in decisions if not policy or policy in d.candidate.labels]
         rows: list[Row] = [
             {

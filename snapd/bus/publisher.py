@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 MANAGER = "org.virtsnap.Snapd1.Manager"
 JOB = "org.virtsnap.Snapd1.Job"
 REVIEW_SECONDS = 0.2
+AT_ONCE, BREATH_SECONDS = 200, 0.001
+"""Snapshots of a domain that is new, told of in one turn of the loop; until the next such turn."""
 LATEST_REVIEW_SECONDS = 60.0
 DOMAIN_NAMES = ("Name", "State", "Support", "CurrentSnapshot", "Policies")
 SNAPSHOT_NAMES = (
@@ -52,10 +54,12 @@ SNAPSHOT_NAMES = (
 
 @dataclass
 class _Shown:
-    """What listeners know of a domain."""
+    """What listeners know of a domain. untold: those of its snapshots that they are about to hear
+    of: they were there when it was first read."""
 
     info: DomainInfo
     snapshots: dict[tuple[str, int], Snapshot] = field(default_factory=dict)
+    untold: list[Snapshot] = field(default_factory=list)
 
 
 class Publisher:
@@ -109,17 +113,18 @@ class Publisher:
         now = self._snapshots_now(picture)
         self._came_back(now.values())
         if shown is None:
-            self._shown[uuid] = _Shown(picture.info, now)
+            self._shown[uuid] = shown = _Shown(picture.info, now, list(now.values()))
             self._went_unseen(picture)
             self._signals.added(DomainObject(self._rooms, picture))
-            for snapshot in now.values():
-                self._signals.added(self._house.snapshot_of(picture, snapshot))
+            self._introduce(picture, shown, AT_ONCE)
             return
+        self._introduce(picture, shown, len(shown.untold))
         before, self._shown[uuid] = shown, _Shown(picture.info, now)
         for key in before.snapshots.keys() - now.keys():
             self._snapshot_gone(before.snapshots[key], since)
         for key, snapshot in now.items():
-            self._snapshot_here(picture, before.snapshots.get(key), snapshot)
+            if before.snapshots.get(key) != snapshot:
+                self._snapshot_here(picture, before.snapshots.get(key), snapshot)
         if before.info != picture.info or before.snapshots.keys() != now.keys():
             self._signals.changed(DomainObject(self._rooms, picture), *DOMAIN_NAMES)
         if uuid in self._reverted and picture.info.current:
@@ -127,6 +132,16 @@ class Publisher:
             current = next((s for s in now.values() if s.info.current), None)
             if current:
                 self._tell("SnapshotReverted", current, 0)
+
+    def _introduce(self, picture: DomainPicture, shown: _Shown, most: int) -> None:
+        """Tell of so many that were there already, and of the rest in turns of the loop to come;
+        before anything else is told of their domain, all are."""
+        told, shown.untold = shown.untold[:most], shown.untold[most:]
+        for snapshot in told:
+            self._signals.added(self._house.snapshot_of(picture, snapshot))
+        if shown.untold:
+            loop = asyncio.get_running_loop()
+            loop.call_later(BREATH_SECONDS, self._introduce, picture, shown, AT_ONCE)
 
     def _snapshots_now(self, picture: DomainPicture) -> dict[tuple[str, int], Snapshot]:
         return {
@@ -142,7 +157,7 @@ class Publisher:
         if before is None:
             self._signals.added(obj)
             self._tell("SnapshotCreated", now, self._job_of(now, Verb.CREATE))
-        elif before != now:
+        else:
             self._signals.changed(obj, *SNAPSHOT_NAMES)
 
     def _on_owned(self, key: SnapshotKey) -> None:
@@ -151,6 +166,7 @@ class Publisher:
         picture = self._rooms.inventory.domains.get(key.domain)
         before = shown.snapshots.get((key.name, key.created)) if shown else None
         if shown and picture and before:
+            self._introduce(picture, shown, len(shown.untold))
             now = replace(before, record=self._rooms.store.record(key))
             shown.snapshots[key.name, key.created] = now
             self._snapshot_here(picture, before, now)
@@ -205,6 +221,9 @@ class Publisher:
     def _gone(self, uuid: str, shown: _Shown) -> None:
         del self._shown[uuid]
         picture = DomainPicture(shown.info)
+        for untold in shown.untold:
+            del shown.snapshots[untold.info.name, untold.info.created]
+        shown.untold = []
         for snapshot in shown.snapshots.values():
             self._signals.removed(SnapshotObject(self._rooms, picture, snapshot))
         self._signals.removed(DomainObject(self._rooms, picture))

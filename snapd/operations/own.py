@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ async def delete_own(
     job.enter("planning")
     uuid = job.row.domain
     picture = await ctx.inventory.refresh(uuid)
-    plan = plan_own(picture.snapshots.values(), ctx.store.records_of(uuid), manual=manual)
+    listed, records = list(picture.snapshots.values()), ctx.store.records_of(uuid)
+    plan = await asyncio.to_thread(plan_own, listed, records, manual=manual)
     stays = [{"Name": name, "Reason": reason} for name, reason in plan.stays.items()]
     if dry_run:
         return Outcome(result={"Deleted": [s.name for s in plan.going], "Stays": stays})
