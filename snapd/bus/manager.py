@@ -203,10 +203,11 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         return await verbs.delete(self._rooms, call, domain, name, options)
 
     async def prepare(self, method: str, arguments: Mapping[str, Any]) -> None:
-        """A verb lists its domain anew first: what other tools did sends no event."""
+        """A verb lists its domain anew first: what other tools did sends no event. What names a
+        domain waits for the first full read, or it would be about another thing after it."""
         if method == "CreateSnapshot":
             await self._rooms.inventory.ready("cannot make a snapshot")
-        if method in ("Hold", "Unhold"):
+        if method in ("Hold", "Unhold", "Audit", "RunPolicy", "ConfirmPrune"):
             await self._rooms.inventory.settled()
         if method in ("RevertSnapshot", "DeleteSnapshot", "DeleteOwnSnapshots", "Adopt"):
             await verbs.look_again(self._rooms, arguments["domain"])
