@@ -211,7 +211,7 @@ async def _serve(
     authorize = Polkit(bus).authorize if place.bus == "system" else same_user
     router = Router(bus, interfaces, signals, Tree(house), authorize)
     Publisher(rooms, house, signals)
-    rooms.inventory.on_status(lambda: _settle(rooms.inventory))
+    rooms.inventory.on_status(lambda: _spare_collector(rooms.inventory))
     inhibitor = Inhibitor(rooms.jobs, host)
     libvirt = None
     try:
@@ -236,7 +236,7 @@ async def _serve(
         await _libvirt(rooms).close()
 
 
-def _settle(inventory: Inventory) -> None:
+def _spare_collector(inventory: Inventory) -> None:
     """What the first full read has made stays: collections of garbage that look at it, too, hold
     up the loop for 30 ms where there are 10,000 snapshots."""
     if not inventory.loading:

@@ -5,7 +5,7 @@ Every verb is check, record the intent, act, verify, record the result. `Operati
 
 from .catalog import Catalog
 from .halfmade import HalfMade
-from .job import DAEMON, Job, Outcome, Request
+from .job import DAEMON, WAITING, Job, Outcome, Request
 from .jobs import Jobs
 from .operations import Asker, Operations, identity
 from .ownership import Ownership
@@ -17,6 +17,7 @@ from .wishes import DeleteWish, RevertWish, Wish
 
 __all__ = [
     "DAEMON",
+    "WAITING",
     "Asker",
     "Blocker",
     "Catalog",

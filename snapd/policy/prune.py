@@ -172,7 +172,7 @@ class Pruner:
             )
         if confirmed and confirmed != plan_id(decisions):
             raise Changed(f"the plan for VM {vm} is another one by now: look again", item=vm)
-        going = [d for d in victims(decisions) if only is None or d.candidate.id in only]
+        going = victims(decisions)
         owned = sum(s.owned for s in self._catalog.of(picture))
         if needs_confirmation(len(going), owned) and not confirmed:
             self.held[uuid] = plan_id(decisions)
@@ -183,6 +183,7 @@ class Pruner:
                 ways=("confirm-prune",),
             )
         self.held.pop(uuid, None)
+        going = [d for d in going if only is None or d.candidate.id in only]
         return await self._delete_each(job, going, self.plan)
 
     async def make_room(self, job: Job, names: tuple[str, ...], at: int, wish: Wish) -> Outcome:

@@ -18,8 +18,7 @@ from typing import Any
 from ..errors import SnapdError
 from ..inventory import DomainPicture, Inventory
 from ..model import DomainInfo, JobState, Snapshot, SnapshotKey, State, Status, Verb
-from ..operations import Catalog, Job, Jobs
-from ..operations.job import WAITING
+from ..operations import WAITING, Catalog, Job, Jobs
 from ..planning.retention import SKEW
 from ..store import RestRow, Store
 

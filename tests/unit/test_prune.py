@@ -205,11 +205,11 @@ def pruner(host: Host, guard: ClockGuard | None = None) -> Pruner:
     )
 
 
-def prune(made: Pruner, confirmed: str = "") -> Outcome:
+def prune(made: Pruner, confirmed: str = "", only: set[str] | None = None) -> Outcome:
     row = JobRow(1, Verb.PRUNE, VM, "web-1", "", "p", -1, JobState.RUNNING, NOW)
 
     async def main() -> Outcome:
-        return await made.prune(Job(row, cast(Any, Jobs())), confirmed)
+        return await made.prune(Job(row, cast(Any, Jobs())), confirmed, only)
 
     return asyncio.run(main())
 
@@ -318,3 +318,17 @@ def test_clock_that_runs_on_while_the_host_sleeps_is_no_jump() -> None:
 def test_clock_before_a_time_that_it_had_is_trusted_for_a_day(back: int, trusted: bool) -> None:
     guard = ClockGuard(last=NOW + back, wall=lambda: NOW, boot=lambda: 0)
     assert (guard.distrust() == "") is trusted
+
+
+def test_prune_of_what_was_put_off_waits_with_a_plan_that_waits_for_a_person() -> None:
+    """A changed policy lets most of them go: then none goes by itself, be it let go before, too."""
+    host = Host([snapshot(f"s{n}", n * 60) for n in range(12)])
+    made = pruner(host)
+    with pytest.raises(Protected) as caught:
+        prune(made, only={"s10", "s11"})
+    assert caught.value.ways == ("confirm-prune",)
+    assert host.deleted == []
+    assert VM in made.held
+    host.snapshots = host.snapshots[:6]  # few enough to be let go
+    prune(made, only={"s4"})
+    assert [name for name, _ in host.deleted] == ["s4"]
