@@ -1,4 +1,4 @@
-"""What one caller may have waiting, in bytes; by number it is test_bus_router's."""
+"""What one caller may have waiting, in bytes; by number it is test_bus_calls's."""
 
 from __future__ import annotations
 
