@@ -5,10 +5,22 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import Internal, NoSpace, SnapdError
-from . import schema
+from . import schema, upgrade
+
+_PASSING = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+}
 
 
 class StoreInUse(SnapdError):
@@ -31,32 +43,46 @@ def lock(folder: Path) -> int:
     return held
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open the file, a new one where there is none, and bring it up to this version. Raises
-    StoreBroken or sqlite3.DatabaseError."""
+def connect(path: Path, steps: Mapping[int, str] = schema.STEPS) -> sqlite3.Connection:
+    """Open the file, a new one where there is none, and bring it up to the newest of the steps.
+    Raises StoreBroken, OSError or sqlite3.DatabaseError, of which those that `passes` tell nothing
+    of what is in the file."""
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        _bring_up(db, path.name)
+        _bring_up(db, path, steps)
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _bring_up(db: sqlite3.Connection, name: str) -> None:
+def _bring_up(db: sqlite3.Connection, path: Path, steps: Mapping[int, str]) -> None:
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
     if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-        raise StoreBroken(f"the store {name} fails SQLite's check")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > schema.VERSION:
+        raise StoreBroken(f"the store {path.name} fails SQLite's check")
+    version, newest = db.execute("PRAGMA user_version").fetchone()[0], max(steps)
+    if version > newest:
         raise StoreBroken(
-            f"the store has schema {version}, this virtsnapd knows {schema.VERSION}: "
+            f"the store has schema {version}, this virtsnapd knows {newest}: "
             "it was written by a newer one"
         )
-    schema.bring_up(db, version)
+    try:
+        upgrade.bring_up(db, path.parent, version, steps)
+    except sqlite3.DatabaseError as e:
+        if passes(e):
+            raise
+        raise StoreBroken(
+            f"the store {path.name} could not be brought up from schema {version} to {newest} and "
+            f"is left as it was: {e}"
+        ) from e
+
+
+def passes(error: sqlite3.Error) -> bool:
+    """Whether it tells of the disk, or of others who use the file, and not of what is in it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
 
 
 def failure(error: sqlite3.Error) -> SnapdError:

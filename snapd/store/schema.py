@@ -5,8 +5,7 @@ intents, runs, last slots, history, holds, how VMs that are off were left. Times
 """
 
 import sqlite3
-
-VERSION = 4
+from collections.abc import Iterable
 
 _TABLES = """
 CREATE TABLE snapshots (
@@ -82,13 +81,10 @@ CREATE TABLE rests (
 ) WITHOUT ROWID;
 """
 
-# Version -> what makes it of the one before; of what was released nothing is ever edited.
-_STEPS = {1: _TABLES, 2: _HOLDS, 3: _GONE, 4: _OWED}
+STEPS = {1: _TABLES, 2: _HOLDS, 3: _GONE, 4: _OWED}
+"""Version -> what makes it of the one before; of what was released nothing is ever edited."""
 
 
-def bring_up(db: sqlite3.Connection, version: int) -> None:
-    """Make the tables of this version from those of an older one, 0 = an empty file; all or
-    nothing. Raises sqlite3.DatabaseError."""
-    steps = "".join(_STEPS[step] for step in range(version + 1, VERSION + 1))
-    if steps:
-        db.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version={VERSION}; COMMIT")
+def apply(db: sqlite3.Connection, steps: Iterable[str], version: int) -> None:
+    """Run the steps and note the version, all or nothing. Raises sqlite3.DatabaseError."""
+    db.executescript(f"BEGIN IMMEDIATE; {''.join(steps)} PRAGMA user_version={version}; COMMIT")

@@ -48,7 +48,8 @@ class Store(PolicyRows):
 
     @classmethod
     async def open(cls, folder: Path) -> Store:
-        """Lock the folder and open the file. Raises StoreInUse, StoreBroken or OSError."""
+        """Lock the folder and open the file. Raises StoreInUse, StoreBroken (see set_aside), or
+        NoSpace, Internal or OSError: the file is as it was, and may open the next time."""
         store = cls(folder)
         try:
             await store._run(store._open)
@@ -68,6 +69,8 @@ class Store(PolicyRows):
             for row in self._db.execute("SELECT * FROM jobs WHERE finished = 0"):
                 JobRow.read(row)  # or it would be found out in the middle of the start
         except sqlite3.DatabaseError as e:
+            if opening.passes(e):
+                raise  # it is no worse for that, and is not set aside
             raise StoreBroken(f"the store {path.name} is damaged: {e}") from e
         except (ValueError, TypeError) as e:
             raise StoreBroken(f"the store {path.name} holds what makes no sense: {e}") from e
