@@ -9,36 +9,10 @@ import os
 import sys
 from pathlib import Path
 
-from . import __version__, daemon
+from . import daemon, options
 from .errors import SnapdError
 from .store import StoreInUse
 from .wire.fault import WireError
-
-EPILOG = """\
-examples:
-  virtsnapd                       the system bus, qemu:///system
-  virtsnapd --session             the session bus, qemu:///session
-  virtsnapd --bus-address unix:path=/tmp/bus --connect test:///default \\
-      --config /tmp/etc --state /tmp/state
-"""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="virtsnapd",
-        description="Take scheduled snapshots of libvirt VMs and offer them on D-Bus.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    bus = parser.add_mutually_exclusive_group()
-    bus.add_argument("--system", action="store_true", help="the system bus (the default)")
-    bus.add_argument("--session", action="store_true", help="the session bus")
-    bus.add_argument("--bus-address", metavar="ADDR", help="a bus of that D-Bus address")
-    parser.add_argument("--connect", metavar="URI", help="libvirt's URI")
-    parser.add_argument("--config", metavar="DIR", type=Path, help="virtsnapd.toml, policies.d/")
-    parser.add_argument("--state", metavar="DIR", type=Path, help="the store, the API's policies")
-    parser.add_argument("--version", action="version", version=f"virtsnapd {__version__}")
-    return parser
 
 
 def _place(parser: argparse.ArgumentParser, arguments: list[str]) -> daemon.Place:
@@ -63,7 +37,7 @@ def _xdg(variable: str, default: str) -> Path:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the daemon; the exit status is 0 after SIGTERM, 1 after anything else."""
-    place = _place(_parser(), sys.argv[1:] if arguments is None else arguments)
+    place = _place(options.build(), sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
 
     async def run_and_leave() -> None:
