@@ -51,6 +51,7 @@ from .policy import (
 from .service import Notifier
 from .settings import Settings, load_daemon
 from .store import Store, StoreBroken, asides, set_aside
+from .units import LibvirtUnits
 from .wire.paths import NAME
 from .wire.transport import Transport
 
@@ -220,7 +221,8 @@ async def _serve(
         await bus.request_name(NAME)
         notifier.ready(f"reading VMs at {rooms.hypervisor.uri}")
         log.info("owns %s on the %s bus", NAME, place.bus)
-        libvirt = asyncio.create_task(_libvirt(rooms).keep(), name="libvirt")
+        server = LibvirtUnits(rooms.hypervisor.uri)
+        libvirt = asyncio.create_task(_libvirt(rooms).keep(server), name="libvirt")
         with _hangup(rooms):
             await _work(rooms, bus, notifier, stop, libvirt, host)
     finally:

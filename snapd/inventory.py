@@ -132,7 +132,8 @@ class Inventory:
         """Wait as settled(); raises Unavailable where that didn't help."""
         await self.settled()
         if not self.connected:
-            raise Unavailable(f"{what}: no connection to libvirt at {self.hypervisor.uri}")
+            where = f"{self.hypervisor.uri} ({self.hypervisor.error})"
+            raise Unavailable(f"{what}: no connection to libvirt at {where}")
         if self.loading:
             raise Unavailable(f"{what}: VMs are still being read, try again soon")
 

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import libvirt
 
@@ -30,6 +30,20 @@ KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 PROBE_SECONDS = 30.0
 OPEN_SECONDS = 20.0
 BACKOFF_SECONDS = (0.2, 30.0)
+SESSION_SECONDS = 5.0
+"""The longest pause where a person may start their own libvirt at any time, and look."""
+STOPPED_SECONDS = 2.0
+SESSION_HINT = "virtsnapd starts none: start virt-manager, or virsh -c qemu:///session, once"
+
+
+class Server(Protocol):
+    """What serves the URI, as whoever starts and stops it knows it (systemd). Raises nothing."""
+
+    async def connected(self) -> None:
+        """A connection is new: note what serves it."""
+
+    async def stopped(self) -> str:
+        """Why libvirt isn't to be dialled now, which would start it again; "" = it may be."""
 
 
 @dataclass
@@ -72,30 +86,53 @@ class Connections:
 
     # --- keeping it up
 
-    async def keep(self) -> None:
-        """Connect, watch, connect again: until cancelled."""
-        delay = BACKOFF_SECONDS[0]
+    async def keep(self, server: Server | None = None) -> None:
+        """Connect, watch, connect again: until cancelled. What was stopped is not dialled."""
+        delay, most = BACKOFF_SECONDS[0], SESSION_SECONDS if self._session else BACKOFF_SECONDS[1]
         answered = False
         while True:
+            if server:
+                await self._until_wanted(server)
             try:
                 await self._open()
             except (libvirt.libvirtError, TimeoutError) as e:
-                self.error = " ".join(str(e).split()) or "opening it took too long"
-                log.warning("cannot connect to libvirt at %s: %s", self.uri, self.error)
+                again, self.error = self.error, self._told(e)
+                level = logging.DEBUG if again == self.error else logging.WARNING
+                log.log(level, "cannot connect to libvirt at %s: %s", self.uri, self.error)
                 if not answered:
                     answered = True
                     self._on_change(False)
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
-                delay = min(delay * 2, BACKOFF_SECONDS[1])
+                delay = min(delay * 2, most)
                 continue
             delay, answered = BACKOFF_SECONDS[0], True
             self._on_change(True)
             try:
+                if server:
+                    await server.connected()
                 await self._watch()
             finally:
                 await self._drop()
                 self._on_change(False)
             log.warning("the connection to libvirt at %s is lost: %s", self.uri, self.error)
+
+    @property
+    def _session(self) -> bool:
+        return self.uri.partition("?")[0].endswith("/session")
+
+    def _told(self, error: Exception) -> str:
+        """Why it can't be opened, and what a person can do where that is theirs."""
+        why = " ".join(str(error).split()) or "opening it took too long"
+        return f"{why}; {SESSION_HINT}" if self._session else why
+
+    async def _until_wanted(self, server: Server) -> None:
+        """Return when libvirt may be dialled: at once, but where somebody has stopped it."""
+        said = ""
+        while why := await server.stopped():
+            if why != said:
+                self.error = said = why
+                log.info("libvirt at %s is left alone: %s", self.uri, why)
+            await asyncio.sleep(STOPPED_SECONDS)
 
     async def _open(self) -> None:
         self._lost.clear()

@@ -19,7 +19,7 @@ from . import events, host, monitor, reading, xml
 from .beside import Beside
 from .beside import look as look_beside
 from .chains import Chains, Volume
-from .connection import Connections
+from .connection import Connections, Server
 from .facts import Gatherer
 from .files import Files, metadata_folder
 from .images import ImageCheck, Images
@@ -68,6 +68,10 @@ class LibvirtHypervisor:
         return self._connections.connected
 
     @property
+    def error(self) -> str:
+        return self._connections.error
+
+    @property
     def has_images(self) -> bool:
         return not self._connections.shared
 
@@ -85,9 +89,9 @@ class LibvirtHypervisor:
     def on_connection(self, call: Callable[[bool], None]) -> None:
         self._on_connection.append(call)
 
-    async def keep(self) -> None:
+    async def keep(self, server: Server | None = None) -> None:
         async with watching(self.uri, self.list_domains, self._tell):
-            await self._connections.keep()
+            await self._connections.keep(server)
 
     async def close(self) -> None:
         await self._connections.close()
@@ -95,7 +99,7 @@ class LibvirtHypervisor:
     # --- events
 
     def _opened(self, conn: libvirt.virConnect) -> None:
-        self._version = _split(conn.getLibVersion())
+        self._version = reading.version(conn.getLibVersion())
 
         def tell(event: DomainEvent) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we are leaving
@@ -115,7 +119,7 @@ class LibvirtHypervisor:
 
     async def versions(self) -> tuple[str, str]:
         def ask(conn: libvirt.virConnect) -> tuple[str, str]:
-            return _dotted(conn.getLibVersion()), _dotted(conn.getVersion())
+            return reading.dotted(conn.getLibVersion()), reading.dotted(conn.getVersion())
 
         return await self._connections.read("cannot ask libvirt for its version", ask)
 
@@ -390,11 +394,3 @@ class LibvirtHypervisor:
             return int(dom.fsThaw(None, 0))
 
         return await self._act(uuid, "thaw", call)
-
-
-def _split(number: int) -> tuple[int, int, int]:
-    return number // 1000000, number // 1000 % 1000, number % 1000
-
-
-def _dotted(number: int) -> str:
-    return ".".join(map(str, _split(number)))

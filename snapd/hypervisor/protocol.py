@@ -132,6 +132,10 @@ class Hypervisor(Protocol):
     def connected(self) -> bool: ...
 
     @property
+    def error(self) -> str:
+        """Why it isn't connected, in words; empty while it is."""
+
+    @property
     def has_images(self) -> bool:
         """Whether there are real images behind the disks (QEMU), or none (the test driver)."""
 

@@ -143,3 +143,13 @@ def gone_meanwhile(*codes: int) -> Iterator[None]:
     except libvirt.libvirtError as e:
         if e.get_error_code() not in codes:
             raise
+
+
+def version(number: int) -> tuple[int, int, int]:
+    """libvirt's way to write a version, taken apart."""
+    return number // 1000000, number // 1000 % 1000, number % 1000
+
+
+def dotted(number: int) -> str:
+    """The same as people write it, `9.0.0`."""
+    return ".".join(map(str, version(number)))

@@ -22,6 +22,7 @@ class StandIn:
     has done its work where `late` names it."""
 
     uri = "qemu:///system"
+    error = ""
     connected = has_images = has_monitor = True
 
     def __init__(
