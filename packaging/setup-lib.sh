@@ -8,8 +8,9 @@ GUEST_PACKAGES="libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils
     kmod cpio xz-utils"
 # The clients that tests/clients and packaging/examples are written with; busctl is systemd's.
 CLIENT_PACKAGES="libglib2.0-bin python3-gi gir1.2-glib-2.0 python3-dbus"
-# What builds the packages and looks at them (packaging/deb).
-BUILD_PACKAGES="dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-setuptools lintian"
+# What builds the packages and looks at them (packaging/deb); the last two make the manual pages.
+BUILD_PACKAGES="dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-setuptools lintian
+    libglib2.0-dev-bin python3-docutils"
 
 say() {
     printf '%s\n' "$*" >&2
