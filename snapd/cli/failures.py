@@ -12,6 +12,7 @@ from .output.text import command
 
 FAILED, NOT_AUTHORIZED, UNAVAILABLE = 1, 5, 6
 _ERROR = f"{fault.FREEDESKTOP}.Error."
+_SYSTEMD = "org.freedesktop.systemd1."
 _NOT_RUNNING = (fault.SERVICE_UNKNOWN, fault.NAME_HAS_NO_OWNER)
 _OLDER = tuple(_ERROR + f"Unknown{what}" for what in ("Method", "Interface", "Object", "Property"))
 
@@ -72,7 +73,11 @@ def _show(
 def explain(error: WireError, bus: str) -> tuple[str, int]:
     """An error of the bus itself: what it means here, and its exit code."""
     place = {"system": "the system bus", "session": "the session bus"}.get(bus, "that bus")
-    if error.name in _NOT_RUNNING or error.name.startswith(f"{_ERROR}Spawn."):
+    if error.name == f"{_SYSTEMD}UnitMasked":
+        user = "--user " if bus == "session" else ""
+        how = f"an admin wants it so; to have it back: systemctl {user}unmask virtsnapd"
+        return f"virtsnapd is masked and so not started on {place}: {how}", UNAVAILABLE
+    if error.name in _NOT_RUNNING or error.name.startswith((f"{_ERROR}Spawn.", _SYSTEMD)):
         why = "" if error.name in _NOT_RUNNING else f" ({error.text})"
         return f"virtsnapd is not running on {place}{why}; {_start(bus)}", UNAVAILABLE
     if error.name == fault.NO_SERVER:

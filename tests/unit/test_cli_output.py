@@ -246,6 +246,22 @@ def test_report_bus_error_is_a_sentence_and_a_code(
     assert re.search(says, line)
 
 
+@pytest.mark.parametrize(
+    ("bus", "name", "says"),
+    [
+        ("system", "UnitMasked", "virtsnapd is masked.* systemctl unmask virtsnapd$"),
+        ("session", "UnitMasked", "virtsnapd is masked.* systemctl --user unmask virtsnapd$"),
+        ("system", "NoSuchUnit", "not running on the system bus .no unit.*enable --now virtsnapd"),
+    ],
+)
+def test_explain_refusal_of_systemd_to_start_it_says_what_to_do(
+    bus: str, name: str, says: str
+) -> None:
+    sentence, code = failures.explain(WireError(f"org.freedesktop.systemd1.{name}", "no unit"), bus)
+    assert code == 6
+    assert re.search(says, sentence)
+
+
 def test_report_json_is_one_document_with_name_message_and_detail(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
