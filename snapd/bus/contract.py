@@ -28,8 +28,6 @@ from ..wire.marshal import MarshalError, compiled
 from ..wire.values import Option
 from .standard import STANDARD
 
-INSTALLED = Path("/usr/share/virtsnapd/dbus")
-MARK = "org.virtsnap.Snapd1.Manager.xml"
 OURS = "org.virtsnap."
 EMITS = "org.freedesktop.DBus.Property.EmitsChangedSignal"
 READ = "-"
@@ -172,10 +170,8 @@ def _method_fault(cls: type, member: Member) -> str:
 
 
 def folder() -> Path:
-    """Where the XML files are: beside the package in a checkout and as installed by us, else
-    the installed place. Nothing else is searched."""
-    beside = Path(__file__).parents[2] / "dbus"
-    return beside if (beside / MARK).is_file() else INSTALLED
+    """Where the XML files are: beside the package, in a checkout and as installed."""
+    return Path(__file__).parents[2] / "dbus"
 
 
 def load(where: Path | None = None) -> Contract:
