@@ -50,6 +50,7 @@ from .policy import (
 )
 from .service import Notifier
 from .settings import Settings, load_daemon
+from .status import status
 from .store import Store, StoreBroken, asides, set_aside
 from .units import LibvirtUnits
 from .wire.paths import NAME
@@ -213,6 +214,8 @@ async def _serve(
     router = Router(bus, interfaces, signals, Tree(house), authorize)
     Publisher(rooms, house, signals)
     rooms.inventory.on_status(lambda: _spare_collector(rooms.inventory))
+    rooms.inventory.on_status(notifier.look)
+    rooms.jobs.listen(changed=lambda *_: notifier.look(), ended=lambda _: notifier.look())
     inhibitor = Inhibitor(rooms.jobs, host)
     libvirt = None
     try:
@@ -223,7 +226,7 @@ async def _serve(
         log.info("owns %s on the %s bus", NAME, place.bus)
         server = LibvirtUnits(rooms.hypervisor.uri)
         libvirt = asyncio.create_task(_libvirt(rooms).keep(server), name="libvirt")
-        with _hangup(rooms):
+        with _hangup(rooms, notifier):
             await _work(rooms, bus, notifier, stop, libvirt, host)
     finally:
         notifier.stopping()
@@ -272,7 +275,7 @@ async def _work(
             ("inventory", rooms.inventory.run()),
             ("policies", _policies(rooms, host)),
             ("logind", host.run()),
-            ("watchdog", notifier.watch(alive, lambda: _status(rooms))),
+            ("watchdog", notifier.watch(alive, lambda: status(rooms))),
         )
     ]
     try:
@@ -303,27 +306,27 @@ def _libvirt(rooms: Rooms) -> LibvirtHypervisor:
     return rooms.hypervisor
 
 
-def _status(rooms: Rooms) -> str:
-    inventory = rooms.inventory
-    if not inventory.connected:
-        return f"no connection to libvirt at {rooms.hypervisor.uri}"
-    at_work = sum(not job.ended.is_set() for job in rooms.jobs.all.values())
-    vms, policies = len(inventory.domains), len(rooms.policies.in_force)
-    return f"{vms} VMs, {policies} policies, {at_work} jobs, health {rooms.health.overall()}"
+async def _reload(rooms: Rooms, notifier: Notifier) -> None:
+    """Read the files again. A bad one is said, but is no failure of the service."""
+    notifier.reloading()
+    try:
+        await reload(rooms)
+    finally:
+        notifier.ready(status(rooms))
 
 
 @contextlib.contextmanager
-def _hangup(rooms: Rooms) -> Iterator[None]:
-    """SIGHUP reads the files again; what is wrong stands in the journal."""
-    tasks: set[asyncio.Task[object]] = set()
+def _hangup(rooms: Rooms, notifier: Notifier) -> Iterator[None]:
+    """SIGHUP reads the files again; what is wrong stands in the journal and the status."""
+    tasks: set[asyncio.Task[None]] = set()
 
     def again() -> None:
         log.info("SIGHUP: reading the files again")
-        task: asyncio.Task[object] = asyncio.create_task(reload(rooms), name="reload")
+        task = asyncio.create_task(_reload(rooms, notifier), name="reload")
         tasks.add(task)
         task.add_done_callback(done)
 
-    def done(task: asyncio.Task[object]) -> None:
+    def done(task: asyncio.Task[None]) -> None:
         tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("the files could not be read again", exc_info=error)
