@@ -60,7 +60,9 @@ DEPENDS = {
         "virtsnap-common (= {version})", "python3-libvirt (>= 9.0)", "python3-systemd",
         "dbus (>= 1.12) | dbus-system-bus", "polkitd", "qemu-utils", "systemd", "python3:any",
     },
-    "virtsnap": {"virtsnap-common (= {version})", "python3-tabulate", "python3:any"},
+    "virtsnap": {
+        "virtsnap-common (= {version})", "python3-argcomplete", "python3-tabulate", "python3:any",
+    },
     "virtsnap-common": {
         "python3 (>= 3.11)", "python3-dbus-next", "python3-croniter", "python3-tomli-w", "tzdata",
         "python3:any",
