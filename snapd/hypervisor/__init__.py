@@ -7,8 +7,10 @@ daemon names the latter only where it is built.
 from .beside import Beside, FoundFile
 from .images import ImageCheck, ImageInfo
 from .protocol import DomainEvent, DomainFacts, EventKind, FileUse, Hypervisor, Need, Space
+from .unseen import SILENT, Unseen
 
 __all__ = [
+    "SILENT",
     "Beside",
     "DomainEvent",
     "DomainFacts",
@@ -20,4 +22,5 @@ __all__ = [
     "ImageInfo",
     "Need",
     "Space",
+    "Unseen",
 ]

@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -47,36 +47,40 @@ class Beside:
     unread: dict[str, str] = field(default_factory=dict)
 
 
-def look(folders: Iterable[str], named: Iterable[str]) -> Beside:
-    """The files in these folders. named: files whose real paths are wanted as well. For a thread:
-    a folder can be on a file system that doesn't answer."""
+def look(
+    folders: Iterable[str], named: Iterable[str], real: Callable[[str], str] = os.path.realpath
+) -> Beside:
+    """The files in these folders. named: files whose real paths are wanted as well; real: how to
+    get them, an OSError where a file system doesn't answer. For a thread."""
     found: dict[str, FoundFile] = {}
     unread: dict[str, str] = {}
-    real = {file: os.path.realpath(file) for file in named}
+    paths = {file: real(file) for file in named}
     for folder in sorted(folders):
         try:
-            with os.scandir(folder) as entries:
+            with os.scandir(real(folder)) as entries:
                 for number, entry in enumerate(entries):
                     if number >= NAMES:
                         unread[folder] = f"over {NAMES} files lie there"
                         break
-                    _add(os.path.realpath(entry.path), found, unread)
+                    _add(f"{folder}/{entry.name}", real, found, unread)
         except OSError as e:
             unread[folder] = e.strerror or str(e)
-    return Beside(tuple(found.values()), real, unread)
+    return Beside(tuple(found.values()), paths, unread)
 
 
-def _add(path: str, found: dict[str, FoundFile], unread: dict[str, str]) -> None:
-    if path in found:
-        return
+def _add(
+    name: str, real: Callable[[str], str], found: dict[str, FoundFile], unread: dict[str, str]
+) -> None:
+    path = name
     try:
+        path = real(name)
         # what is no plain file isn't opened: a pipe would wait for ever
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+        if path in found or not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
             return
         with Path(path).open("rb") as file:
             head = file.read(HEAD_BYTES)
             if head.startswith(QCOW2):
-                found[path] = FoundFile(path, backing=_backing(path, head, file))
+                found[path] = FoundFile(path, backing=_backing(path, head, file, real))
             elif head.startswith(SAVED):
                 size = int.from_bytes(head[20:24], sys.byteorder)
                 found[path] = FoundFile(path, saved=_uuid(file.read(min(size, XML_BYTES))))
@@ -86,7 +90,7 @@ def _add(path: str, found: dict[str, FoundFile], unread: dict[str, str]) -> None
         unread[path] = e.strerror or str(e)
 
 
-def _backing(path: str, head: bytes, file: BinaryIO) -> str:
+def _backing(path: str, head: bytes, file: BinaryIO, real: Callable[[str], str]) -> str:
     """The backing file in a qcow2's header: QEMU's docs/interop/qcow2.txt. Names that are no path
     (`json:`, `nbd:`) are nobody's file here."""
     offset, size = int.from_bytes(head[8:16], "big"), int.from_bytes(head[16:20], "big")
@@ -96,7 +100,7 @@ def _backing(path: str, head: bytes, file: BinaryIO) -> str:
     name = os.fsdecode(file.read(size)).removeprefix("file:")
     if "\0" in name or name.startswith("json:"):
         return ""
-    return os.path.realpath(Path(path).parent / name)
+    return real(str(Path(path).parent / name))
 
 
 def _uuid(text: bytes) -> str:

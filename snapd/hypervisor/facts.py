@@ -61,16 +61,20 @@ class Gatherer:
         await self._look_at(facts, backing)
 
     async def _look_at(self, facts: DomainFacts, files: Collection[str]) -> None:
-        missing, unknown = await self.files.missing(files)
+        missing, untold = await self.files.missing(files)
         facts.missing.update(missing)
-        facts.unknown.update(unknown)
+        facts.unknown.update(untold)
+        facts.whys.update(untold)
 
     async def _read(self, facts: DomainFacts, disk: Disk) -> None:
         try:
             facts.images[disk.target] = await self.image(disk)
         except SnapdError as e:
             facts.unreadable[disk.target] = e.message
-            if disk.format == "qcow2" and await self.files.is_qcow2(disk.source) is False:
+            if why := await self.files.unread(disk.source):
+                facts.unreadable[disk.target] += f"; {why.why}"
+                facts.whys[disk.source] = why
+            elif disk.format == "qcow2" and await self.files.is_qcow2(disk.source) is False:
                 facts.misdeclared.add(disk.target)
 
     async def _measure(self, facts: DomainFacts, disk: Disk) -> None:
@@ -85,10 +89,11 @@ class Gatherer:
 
     async def _look_for(self, facts: DomainFacts, wants: Collection[Want]) -> None:
         every = {p for w in wants for p in (w.path, w.unless) if p}
-        gone, unknown = await self.files.missing(every)
+        gone, untold = await self.files.missing(every)
+        facts.whys.update(untold)
         for want in wants:
-            told = not unknown & {want.path, want.unless}
-            gone_or_unknown = {want.path, want.unless} <= gone | unknown | {""}
+            told = not untold.keys() & {want.path, want.unless}
+            gone_or_unknown = {want.path, want.unless} <= gone | untold.keys() | {""}
             if want.path and gone_or_unknown:
                 facts.needs.append(Need(want.kind, want.name, told))
 

@@ -16,14 +16,18 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from ..model import DomainInfo
+from .beside import Beside, look
 from .lanes import Lanes
 from .protocol import Space
+from .unseen import Unseen, unseen
 
 T = TypeVar("T")
 SECONDS = 5.0
 UNCOUNTED = 1 << 62
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
 _F_OFD_GETLK = 36
+DEVICES = "/dev/"
+SYS_BLOCK = "/sys/class/block"
 _WRITE_BYTE = 101  # QEMU's lock on it says: I may write (block/file-posix.c, since 2.10)
 
 
@@ -41,33 +45,43 @@ class Identity:
 
 
 class Files:
-    """Asks in threads, which wait only for others about the same folder."""
+    """Asks in threads, which wait only for others about the same file system."""
 
-    def __init__(self) -> None:
-        self._lanes = Lanes()
+    def __init__(self, lanes: Lanes | None = None) -> None:
+        self._lanes = lanes or Lanes()
+
+    async def _in_time(self, call: Callable[[str], T], path: str) -> T:
+        """What the call says of the file, by its path without links. Raises OSError, ValueError
+        (a NUL in the path)."""
+        async with asyncio.timeout(SECONDS):
+            return await self._lanes.ask(path, lambda way: call(way.real(path)))
 
     async def _ask(self, call: Callable[[str], T], path: str) -> T | None:
-        folder = os.path.dirname(path)  # noqa: PTH120
         try:
-            async with asyncio.timeout(SECONDS):
-                return await self._lanes.ask(folder, path, lambda: call(path))
-        except (TimeoutError, OSError, ValueError):  # ValueError: a NUL in the path
+            return await self._in_time(call, path)
+        except (OSError, ValueError):
             return None
 
-    async def within(self, seconds: float, call: Callable[[], T]) -> T | None:
-        """What a longer look found; None where it took longer."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._lanes.ask("", "", call)
-        except TimeoutError:
-            return None
-
-    async def missing(self, paths: Iterable[str]) -> tuple[set[str], set[str]]:
+    async def missing(self, paths: Iterable[str]) -> tuple[set[str], dict[str, Unseen]]:
         """Those of the files that aren't there, and those of which it could not be told."""
         wanted = list(paths)
-        told = await asyncio.gather(*(self._ask(_gone, path) for path in wanted))
+        told = await asyncio.gather(*(self._seen(_gone, path) for path in wanted))
         answers = list(zip(wanted, told, strict=True))
-        return {p for p, gone in answers if gone}, {p for p, gone in answers if gone is None}
+        return {p for p, is_so in answers if is_so is True}, {
+            p: why for p, why in answers if isinstance(why, Unseen)
+        }
+
+    async def unread(self, path: str) -> Unseen | None:
+        """Why it can't be read; None = it can, or isn't there."""
+        told = await self._seen(_opens, path)
+        return told if isinstance(told, Unseen) else None
+
+    async def _seen(self, call: Callable[[str], bool], path: str) -> bool | Unseen:
+        try:
+            return await self._in_time(call, path)
+        except (OSError, ValueError) as e:
+            device = path.startswith(DEVICES) or str(getattr(e, "filename", "")).startswith(DEVICES)
+            return unseen(e, device=device)
 
     async def space(self, path: str) -> Space | None:
         """Room on the file system that a file or folder is on."""
@@ -76,6 +90,27 @@ class Files:
     async def room_for(self, folder: str) -> Space | None:
         """Room where a folder is or, if it isn't there yet, would be made."""
         return await self._ask(lambda path: _space(_nearest(path)), folder)
+
+    async def beside(self, folders: Iterable[str], named: Iterable[str], seconds: float) -> Beside:
+        """As beside.look, each folder by itself, within that time."""
+        wanted, names = sorted(folders), sorted(named)
+        found, paths = await asyncio.gather(
+            asyncio.gather(*(self._look(folder, seconds) for folder in wanted)),
+            asyncio.gather(*(self._ask(str, name) for name in names)),
+        )
+        real = {name: path or name for name, path in zip(names, paths, strict=True)}
+        return Beside(
+            tuple({f.path: f for part in found for f in part.files}.values()),
+            real,
+            {path: why for part in found for path, why in part.unread.items()},
+        )
+
+    async def _look(self, folder: str, seconds: float) -> Beside:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._lanes.ask(folder, lambda way: look([folder], (), way.real))
+        except TimeoutError:
+            return Beside(unread={folder: f"not read within {seconds:g} s"})
 
     async def is_qcow2(self, path: str) -> bool | None:
         """Whether its first bytes say so."""
@@ -115,11 +150,30 @@ def metadata_folder(uri: str) -> str:
 
 
 def _gone(path: str) -> bool:
+    """A device that is not there may only be hidden from a service: /sys has all of them."""
     try:
         os.stat(path)  # noqa: PTH116  (Path.exists hides why it says no)
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        if not path.startswith(DEVICES):
+            return True
+        if not Path(SYS_BLOCK, path.removeprefix(DEVICES)).exists():
+            raise
     return False
+
+
+def _opens(path: str) -> bool:
+    """Whether the file is there; an error where it can't be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        if path.startswith(DEVICES):
+            raise
+        return False
+    try:
+        os.read(descriptor, 1)
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _space(path: str) -> Space:
@@ -133,7 +187,7 @@ def _space(path: str) -> Space:
 
 
 def _nearest(path: str) -> str:
-    while _gone(path) and path != "/":
+    while not Path(path).exists() and path != "/":
         path = os.path.dirname(path)  # noqa: PTH120
     return path
 
@@ -165,7 +219,6 @@ def _written(path: str) -> tuple[int, int, int]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _identity(path: str) -> Identity:
-    real = os.path.realpath(path)
+def _identity(real: str) -> Identity:
     found = os.stat(real)  # noqa: PTH116
     return Identity(real, (found.st_dev, found.st_ino), (found.st_mtime_ns, found.st_size))

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import PreflightFailed, TimedOut
+from .lanes import Lanes, Way
 
 T = TypeVar("T")
 TIMEOUT = 20.0
 SLOT_SECONDS = 30.0
+LOOK_SECONDS = 5.0
 KILLED_SECONDS = 2.0
 MEMORY_BYTES = 2 << 30
 OUTPUT_BYTES = 16 << 20
@@ -58,10 +60,12 @@ class ImageInfo:
 
 @dataclass
 class Images:
-    """Runs qemu-img, a few at a time. One that can't be killed (its storage hangs) holds nobody up:
-    nothing else is run on that image until it is gone."""
+    """Runs qemu-img, a few at a time, and only where the image's file system answers. One that
+    can't be killed (its storage hangs) holds nobody up: nothing else is run there until it is
+    gone."""
 
     program: str = "qemu-img"
+    lanes: Lanes = field(default_factory=Lanes)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     _undead: dict[str, asyncio.Task[int]] = field(default_factory=dict)
 
@@ -90,7 +94,8 @@ class Images:
         except TimeoutError as e:
             raise _late(path, "too many other images are being read") from e
         try:
-            out = await self._run(verb, path, format, answers)
+            place = await self._place(path)
+            out = await self._run(verb, path, format, answers, place)
         finally:
             self._slots.release()
         try:
@@ -102,7 +107,25 @@ class Images:
                 item=Path(path).name,
             ) from e
 
-    async def _run(self, verb: str, path: str, format: str, answers: tuple[int, ...]) -> bytes:
+    async def _place(self, path: str) -> str:
+        """The file system that an image is on, which has just answered."""
+
+        def touch(way: Way) -> str:
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # qemu-img says it better
+                os.stat(way.real(path))  # noqa: PTH116
+            return way.at
+
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await self.lanes.ask(path, touch)
+        except TimeoutError as e:
+            raise _late(path, "its storage does not answer") from e
+        except (OSError, ValueError):
+            return ""
+
+    async def _run(
+        self, verb: str, path: str, format: str, answers: tuple[int, ...], place: str
+    ) -> bytes:
         limits = ["prlimit", f"--as={MEMORY_BYTES}", "--core=0", "--"]
         command = [self.program, verb, "-U", "--output=json", "-f", format, "--", path]
         process = await asyncio.create_subprocess_exec(
@@ -120,7 +143,7 @@ class Images:
             raise _late(path, f"qemu-img took longer than {TIMEOUT:g} s") from e
         finally:
             if process.returncode is None:
-                await self._end(process, path)
+                await self._end(process, path, place)
         if process.returncode not in answers:
             said = " ".join(err.decode("utf-8", "replace").split()).replace(path, Path(path).name)
             raise PreflightFailed(
@@ -130,13 +153,16 @@ class Images:
             )
         return out
 
-    async def _end(self, process: asyncio.subprocess.Process, path: str) -> None:
+    async def _end(self, process: asyncio.subprocess.Process, path: str, place: str) -> None:
         """Kill it and wait a little: in a system call that hangs, it dies when that returns."""
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         reaper = self._undead[path] = asyncio.create_task(process.wait())
         reaper.add_done_callback(lambda _done: self._undead.pop(path, None))
         await asyncio.wait([reaper], timeout=KILLED_SECONDS)
+        if not reaper.done():
+            over = self.lanes.hung(place)
+            reaper.add_done_callback(lambda _done: over())
 
 
 def _late(path: str, why: str) -> TimedOut:

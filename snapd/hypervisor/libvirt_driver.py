@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,12 +17,12 @@ from ..errors import Busy, LibvirtError, TimedOut, Unsupported
 from ..model import Disk, DomainInfo, SnapshotInfo
 from . import events, host, monitor, reading, xml
 from .beside import Beside
-from .beside import look as look_beside
 from .chains import Chains, Volume
 from .connection import Connections, Server
 from .facts import Gatherer
 from .files import Files, metadata_folder
 from .images import ImageCheck, Images
+from .lanes import Lanes
 from .needs import Want, wanted
 from .outline import rolled_back
 from .protocol import DomainEvent, DomainFacts
@@ -50,7 +50,8 @@ class LibvirtHypervisor:
         self._on_event: list[Callable[[DomainEvent], None]] = []
         self._on_connection: list[Callable[[bool], None]] = []
         self._connections = Connections(uri, self._opened, self._connection_changed)
-        self._images, self._files = Images(), Files()
+        self._lanes = Lanes()
+        self._images, self._files = Images(lanes=self._lanes), Files(self._lanes)
         sources = Sources(self.list_domains, self._chains, self._volumes)
         self._users = Users(sources, self._images, self._files)
         self._gatherer = Gatherer(self._images, self._files, self._users)
@@ -78,6 +79,9 @@ class LibvirtHypervisor:
     @property
     def has_monitor(self) -> bool:
         return self._monitor_allowed or self._connections.shared
+
+    def hanging(self) -> Mapping[str, int]:
+        return self._lanes.hanging()
 
     def alive(self) -> bool:
         """Whether libvirt's event thread turns."""
@@ -205,9 +209,7 @@ class LibvirtHypervisor:
         return await self._images.check(disk.source, disk.format)
 
     async def beside(self, folders: Collection[str], named: Collection[str]) -> Beside:
-        found = await self._files.within(BESIDE_SECONDS, lambda: look_beside(folders, named))
-        late = f"not read within {BESIDE_SECONDS:g} s"
-        return found or Beside(unread=dict.fromkeys(folders, late))
+        return await self._files.beside(folders, named, BESIDE_SECONDS)
 
     async def tags(self, info: DomainInfo, disks: Sequence[Disk]) -> dict[str, tuple[str, ...]]:
         if not self.has_images:

@@ -5,7 +5,7 @@ Behind it stands libvirt; tests put a stand-in there only for faults that can't 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -13,6 +13,7 @@ from typing import Protocol
 from ..model import Disk, DomainInfo, SnapshotInfo
 from .beside import Beside
 from .images import ImageCheck, ImageInfo
+from .unseen import Unseen
 
 
 class EventKind(StrEnum):
@@ -92,11 +93,12 @@ class DomainFacts:
     declared format; space: target -> room beside its image; metadata: room for libvirt's own
     records, None = not known; users: others who need these disks' files; missing: files of any of
     these disks that aren't there; unknown: those of which that, or the room beside them, could not
-    be told; version: libvirt's, (9, 0, 0); has_images: as
-    Hypervisor.has_images. Of the snapshot that was asked about: saved: the disks in its domain
-    XML; live_bitmaps: target -> bitmaps that a running QEMU has for its image, where it may be
-    asked; saved_tpm: saved has an emulated TPM; needs: what that domain lacks to run; rolled_back:
-    parts of the configuration that are not now as they were then (`memory`, `interfaces`).
+    be told; whys: path -> why that, or what is in it, is not known; version: libvirt's, (9, 0, 0);
+    has_images: as Hypervisor.has_images. Of the snapshot that was asked about: saved: the disks in
+    its domain XML; live_bitmaps: target -> bitmaps that a running QEMU has for its image, where it
+    may be asked; saved_tpm: saved has an emulated TPM; needs: what that domain lacks to run;
+    rolled_back: parts of the configuration that are not now as they were then (`memory`,
+    `interfaces`).
     """
 
     info: DomainInfo
@@ -118,6 +120,7 @@ class DomainFacts:
     rolled_back: tuple[str, ...] = ()
     missing: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
+    whys: dict[str, Unseen] = field(default_factory=dict)
     version: tuple[int, int, int] = (0, 0, 0)
     has_images: bool = True
 
@@ -149,6 +152,9 @@ class Hypervisor(Protocol):
 
     def on_connection(self, call: Callable[[bool], None]) -> None:
         """Have it told, on the loop, when the connection comes and goes."""
+
+    def hanging(self) -> Mapping[str, int]:
+        """Mount point -> how many questions to its files hang, and have been left behind."""
 
     async def versions(self) -> tuple[str, str]:
         """libvirt's and the hypervisor's version, `9.0.0`."""

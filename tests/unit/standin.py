@@ -43,6 +43,9 @@ class StandIn:
     def on_connection(self, call: Callable[[bool], None]) -> None:
         self.on_connections.append(call)
 
+    def hanging(self) -> dict[str, int]:
+        return {}
+
     def fail(self, method: str, *errors: SnapdError, late: bool = False) -> None:
         self.broken[method] = list(errors)
         if late:

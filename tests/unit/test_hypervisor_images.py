@@ -12,9 +12,10 @@ import pytest
 
 from snapd.errors import PreflightFailed, TimedOut
 from snapd.hypervisor import ImageCheck, images
-from snapd.hypervisor import files as files_room
 from snapd.hypervisor.files import Files, metadata_folder
 from snapd.hypervisor.images import Images, absolute
+from snapd.hypervisor.lanes import Lanes
+from tests.unit.apart import Apart
 
 
 def qemu_img(*words: str | Path) -> None:
@@ -107,11 +108,14 @@ def test_info_qemu_img_that_cannot_be_killed_holds_up_no_other_image(
     program = tmp_path / "qemu-img"
     program.write_text(UNDEAD)
     program.chmod(0o755)
-    hanging = [str(made(tmp_path / f"hangs{n}")) for n in range(4)]
+    dead = tmp_path / "dead"
+    dead.mkdir()
+    hanging = [str(made(dead / f"hangs{n}")) for n in range(4)]
+    spared = made(dead / "spared")
     sound = str(made(tmp_path / "sound"))
 
     async def look() -> None:
-        reader = Images(str(program))
+        reader = Images(str(program), Lanes(Apart(dead)))
         try:
             async with asyncio.timeout(10):
                 told = await asyncio.gather(
@@ -121,15 +125,23 @@ def test_info_qemu_img_that_cannot_be_killed_holds_up_no_other_image(
             assert all(Path(f"{path}.tracer").read_text().endswith("True") for path in hanging)
             async with asyncio.timeout(5):
                 assert (await reader.info(sound, "qcow2")).virtual_size == 1 << 20
-            with pytest.raises(TimedOut, match="earlier") as caught:  # no second one on it
-                await reader.info(hanging[0], "qcow2")
-            assert (caught.value.reason, caught.value.item) == ("image-unreadable", "hangs0")
+            assert reader.lanes.hanging() == {str(dead): 4}
+            for path in (hanging[0], str(spared)):  # nothing more is run there
+                with pytest.raises(TimedOut) as caught:
+                    await reader.info(path, "qcow2")
+                assert (caught.value.reason, caught.value.item) == (
+                    "image-unreadable",
+                    Path(path).name,
+                )
         finally:
             for path in hanging:
                 os.kill(int(Path(f"{path}.tracer").read_text().split()[0]), signal.SIGKILL)
             await asyncio.gather(*reader._undead.values())
         program.write_text('#!/bin/sh\nexec qemu-img "$@"\n')
+        await asyncio.sleep(0)
+        assert reader.lanes.hanging() == {}
         assert (await reader.info(hanging[0], "qcow2")).virtual_size == 1 << 20
+        assert (await reader.info(str(spared), "qcow2")).virtual_size == 1 << 20
 
     asyncio.run(look())
 
@@ -170,46 +182,8 @@ def test_missing_names_those_that_are_not_there(tmp_path: Path) -> None:
     there.touch()
     files = Files()
     asked = [str(there), f"{tmp_path}/none", f"{there}/below-a-file", "/x\0y"]
-    assert asyncio.run(files.missing(asked)) == ({asked[1], asked[2]}, {asked[3]})
-
-
-def test_files_on_a_dead_mount_are_unknown_and_hold_up_no_other_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stat there does not return, as the opening of a FIFO that nobody writes to does not."""
-    monkeypatch.setattr(files_room, "SECONDS", 0.5)
-    dead = tmp_path / "dead"
-    dead.mkdir()
-    paths = [str(dead / f"{n}.qcow2") for n in range(10)]
-    for path in paths:
-        os.mkfifo(path)
-
-    async def look() -> None:
-        files = Files()
-        opened: list[str] = []
-
-        def gone(path: str) -> bool:
-            if str(dead) in path:
-                opened.append(path)
-                os.close(os.open(path, os.O_RDONLY))
-            return "none" in path
-
-        monkeypatch.setattr(files_room, "_gone", gone)
-        assert await files.missing(paths) == (set(), set(paths))
-        hanging = sorted(opened)
-        assert len(hanging) == len(set(hanging)) == 4
-        both = [f"{tmp_path}/none", f"{tmp_path}/there", hanging[0]]
-        assert await files.missing(both) == ({both[0]}, {both[2]})
-        assert await files.space(str(tmp_path)) is not None
-        assert sorted(opened) == hanging  # not asked again while its thread hangs
-        back = [os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in hanging]
-        async with asyncio.timeout(5):
-            while await files.missing(hanging) != (set(), set()):
-                await asyncio.sleep(0.05)
-        for descriptor in back:
-            os.close(descriptor)
-
-    asyncio.run(look())
+    gone, untold = asyncio.run(files.missing(asked))
+    assert (gone, set(untold)) == ({asked[1], asked[2]}, {asked[3]})
 
 
 def test_room_for_folder_not_made_yet_is_that_of_its_parent(tmp_path: Path) -> None:

@@ -128,8 +128,10 @@ class Silent(Files):
         super().__init__()
         self.folder = str(folder)
 
-    async def _ask(self, call: Any, path: str) -> Any:
-        return None if path.startswith(self.folder) else await super()._ask(call, path)
+    async def _in_time(self, call: Any, path: str) -> Any:
+        if path.startswith(self.folder):
+            raise TimeoutError
+        return await super()._in_time(call, path)
 
 
 def test_add_what_the_host_does_not_tell_is_unknown(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import AlreadyExists, PreflightFailed, Unsupported
-from ...hypervisor import DomainFacts, ImageInfo
+from ...hypervisor import SILENT, DomainFacts, ImageInfo, Unseen
 from ...model import Disk, DomainInfo
 from .blocker import Blocker
 
@@ -68,16 +68,18 @@ def backing_blockers(facts: DomainFacts) -> Iterator[Blocker]:
     for target, image in facts.images.items():
         name = Path(image.backing).name
         if image.backing and image.backing in facts.unknown:
-            yield untold(f"file {name}, which disk {target} is backed by,", target)
+            what = f"file {name}, which disk {target} is backed by,"
+            yield untold(what, target, facts.whys.get(image.backing))
         elif image.backing and image.backing in facts.missing:
             text = f"file {name}, which disk {target} is backed by, is missing"
             yield Blocker(PreflightFailed, "missing-file", name, text, ("restore-file",))
 
 
-def untold(what: str, item: str) -> Blocker:
+def untold(what: str, item: str, unseen: Unseen | None = None) -> Blocker:
     """Something that was looked for, and the look didn't end in time or was refused."""
-    why = f"whether {what} is there could not be told: its storage does not answer"
-    return Blocker(PreflightFailed, "image-unreadable", item, why, ("try-again",))
+    unseen = unseen or SILENT
+    why = f"whether {what} is there could not be told: {unseen.why}"
+    return Blocker(PreflightFailed, "image-unreadable", item, why, unseen.ways)
 
 
 def unread(facts: DomainFacts, disk: Disk) -> Blocker | None:
@@ -106,7 +108,8 @@ def unreadable(facts: DomainFacts, disk: Disk) -> Blocker | None:
         text = f"the image of disk {disk.target} is not {disk.format}, as the VM declares it"
         return Blocker(Unsupported, "wrong-format", disk.target, text, ("correct-format",))
     text = f"disk {disk.target} cannot be judged: {why}"
-    return Blocker(PreflightFailed, "image-unreadable", disk.target, text)
+    ways = facts.whys[disk.source].ways if disk.source in facts.whys else ()
+    return Blocker(PreflightFailed, "image-unreadable", disk.target, text, ways)
 
 
 def _image_faults(disk: Disk, image: ImageInfo, name: str) -> Iterator[Blocker]:

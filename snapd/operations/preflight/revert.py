@@ -146,7 +146,8 @@ def _saved_blockers(facts: DomainFacts) -> Iterator[Blocker]:
             why = f"file {name} of disk {disk.target} is missing"
             yield Blocker(PreflightFailed, "missing-file", name, why, ("restore-file",))
         elif disk.source in facts.unknown:
-            yield untold(f"file {name} of disk {disk.target}", disk.target)
+            unseen = facts.whys.get(disk.source)
+            yield untold(f"file {name} of disk {disk.target}", disk.target, unseen)
         elif disk.writable and disk.target not in present:
             why = f"disk {disk.target} has left the VM since ({name})"
             yield Blocker(Unsupported, "pending-config", disk.target, why, ("attach-disk",))
