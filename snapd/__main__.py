@@ -14,21 +14,25 @@ from .errors import SnapdError
 from .store import StoreInUse
 from .wire.fault import WireError
 
+SESSION_LINGER = 60.0
+"""Seconds that a session's daemon stays when nobody needs it; the next call starts it again."""
+
 
 def _place(parser: argparse.ArgumentParser, arguments: list[str]) -> daemon.Place:
     args = parser.parse_args(arguments)
+    # A libvirt that we spawned would have the user's VMs in our unit, and they would end with it.
+    os.environ["LIBVIRT_AUTOSTART"] = "0"
     if args.bus_address and not (args.connect and args.config and args.state):
         parser.error("--bus-address needs --connect, --config and --state")
     if args.session:
-        # a libvirt that we spawned would have the user's VMs die with us (LIBVIRT.md 9, Session)
-        os.environ.setdefault("LIBVIRT_AUTOSTART", "0")
         config = _xdg("XDG_CONFIG_HOME", ".config")
         state = _xdg("XDG_STATE_HOME", ".local/state")
         bus, uri = "session", "qemu:///session"
     else:
         config, state = Path("/etc/virtsnapd"), Path("/var/lib/virtsnapd")
         bus, uri = args.bus_address or "system", "qemu:///system"
-    return daemon.Place(bus, args.connect, uri, args.config or config, args.state or state)
+    linger = SESSION_LINGER if args.session else 0.0
+    return daemon.Place(bus, args.connect, uri, args.config or config, args.state or state, linger)
 
 
 def _xdg(variable: str, default: str) -> Path:

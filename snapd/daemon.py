@@ -31,6 +31,7 @@ from .errors import InvalidArgument
 from .hypervisor import Hypervisor
 from .hypervisor.libvirt_driver import LibvirtHypervisor
 from .inventory import Inventory
+from .leaving import Leaver
 from .logind import HostStop, Inhibitor
 from .model import Problem
 from .operations import Catalog, Jobs, Operations, Ownership
@@ -65,13 +66,15 @@ OBJECTS = (Manager, DomainObject, SnapshotObject, PolicyObject, JobObject)
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the daemon lives. bus: `system`, `session` or an address; uri None = by settings, else
-    default_uri; config: the admin's folder; state: ours."""
+    default_uri; config: the admin's folder; state: ours; linger: seconds after which it ends when
+    nobody needs it, 0 = never."""
 
     bus: str
     uri: str | None
     default_uri: str
     config: Path
     state: Path
+    linger: float = 0.0
 
 
 async def run(place: Place) -> None:
@@ -216,6 +219,7 @@ async def _serve(
     rooms.inventory.on_status(lambda: _spare_collector(rooms.inventory))
     rooms.inventory.on_status(notifier.look)
     rooms.jobs.listen(changed=lambda *_: notifier.look(), ended=lambda _: notifier.look())
+    leaver = Leaver(place.linger, rooms, bus, router, notifier.stopping)
     inhibitor = Inhibitor(rooms.jobs, host)
     libvirt = None
     try:
@@ -227,7 +231,7 @@ async def _serve(
         server = LibvirtUnits(rooms.hypervisor.uri)
         libvirt = asyncio.create_task(_libvirt(rooms).keep(server), name="libvirt")
         with _hangup(rooms, notifier):
-            await _work(rooms, bus, notifier, stop, libvirt, host)
+            await _work(rooms, bus, notifier, stop, libvirt, host, leaver)
     finally:
         notifier.stopping()
         await rooms.jobs.stop(STOP_SECONDS)  # still connected: what ends now is verified now
@@ -264,8 +268,9 @@ async def _work(
     stop: asyncio.Event,
     libvirt: asyncio.Task[None],
     host: HostStop,
+    leaver: Leaver,
 ) -> None:
-    """Until SIGTERM or SIGINT; a vital task that ends takes the daemon along."""
+    """Until SIGTERM, SIGINT or nobody needs it; a vital task that ends takes the daemon along."""
     alive = _libvirt(rooms).alive
     vital = [
         asyncio.create_task(work, name=name)
@@ -275,6 +280,7 @@ async def _work(
             ("inventory", rooms.inventory.run()),
             ("policies", _policies(rooms, host)),
             ("logind", host.run()),
+            ("idle", leaver.run()),
             ("watchdog", notifier.watch(alive, lambda: status(rooms))),
         )
     ]

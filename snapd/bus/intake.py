@@ -60,6 +60,11 @@ class Intake:
         self._senders: dict[str, _Sender] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether any call waits or is being served."""
+        return bool(self._senders)
+
     def take(self, call: Incoming, waits: bool = False) -> bool:
         """Serve the call, now or in its turn; False = there are too many already."""
         if self._closed:

@@ -113,6 +113,7 @@ class Router:
         self._authorize = authorize
         self._intake = Intake(self._serve, self._stopping, at_once, waiting)
         self._callers: dict[str, _Caller] = {}
+        self._on_calls: list[Callable[[str], None]] = []
         self._waits = {
             (interface.name, member.name)
             for interface in contract.interfaces.values()
@@ -135,6 +136,15 @@ class Router:
             "GetManagedObjects": self._get_managed_objects,
         }
         bus.serve(self._on_call)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call waits for its answer."""
+        return self._intake.busy
+
+    def on_call(self, call: Callable[[str], None]) -> None:
+        """Have it told who calls, by unique name."""
+        self._on_calls.append(call)
 
     async def close(self) -> None:
         """Cancel what is at work, answer it and what waits or still comes with Unavailable."""
@@ -169,6 +179,8 @@ class Router:
     # ---- calls
 
     def _on_call(self, call: Incoming) -> None:
+        for tell in self._on_calls:
+            tell(call.sender)
         if call.size > MAX_CALL:
             self._fail(call, LimitExceeded(f"a call has at most {MAX_CALL >> 20} MiB"))
         elif not self._intake.take(call, (call.interface, call.member) in self._waits):

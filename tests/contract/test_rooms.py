@@ -26,7 +26,17 @@ MAY = {
     "cli": VOCABULARY | {"wire", "settings", "planning"},
 }
 # what builds and connects the rooms
-OUTERMOST = {"daemon", "options", "service", "status", "logind", "units", "__main__", "__init__"}
+OUTERMOST = {
+    "daemon",
+    "options",
+    "service",
+    "status",
+    "leaving",
+    "logind",
+    "units",
+    "__main__",
+    "__init__",
+}
 GUARDED = {"libvirt": "hypervisor", "libvirtaio": "hypervisor", "dbus_next": "wire"}
 
 
