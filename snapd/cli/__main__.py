@@ -23,6 +23,10 @@ def main(arguments: list[str] | None = None) -> None:
     # each a tenth of the start: garbage that isn't there, and TLS, which asyncio can do without
     gc.disable()
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    if shell := os.environ.get("_ARGCOMPLETE"):
+        from . import complete
+
+        complete.main(shell, sys.argv[1:])
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

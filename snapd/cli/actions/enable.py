@@ -9,6 +9,7 @@ from pathlib import Path
 from ...errors import InvalidArgument, NoSuchPolicy, Protected
 from ...model import Policy, Warned
 from ...settings import check_definition, system_timezone
+from .. import templates
 from ..client import Client, Row
 from ..confirm import confirm
 from ..output import times
@@ -17,9 +18,6 @@ from ..output.text import name
 from .coverage import WORKS, next_run, works
 from .policies import keeps, when
 from .validate import read_definition
-
-INSTALLED = Path("/usr/share/virtsnapd/policies")
-CHECKOUT = Path(__file__).parents[3] / "packaging" / "policies"
 
 
 async def enable(client: Client, args: Namespace, screen: Screen) -> int:
@@ -68,11 +66,10 @@ def find(template: str) -> Path:
     """The file that is meant: a path, or the name of a template. Raises NoSuchPolicy."""
     if "/" in template or template.endswith(".toml"):
         return Path(template)
-    folder = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
-    path = folder / f"{template}.toml"
+    path = templates.folder() / f"{template}.toml"
     if path.is_file():
         return path
-    known = ", ".join(sorted(each.stem for each in folder.glob("*.toml"))) or "none here"
+    known = ", ".join(templates.known()) or "none here"
     raise NoSuchPolicy(
         f"no template {template!r}; templates: {known}; a file is given by its path: ./FILE.toml",
         item=template,

@@ -56,12 +56,41 @@ def bus_options(parser: argparse.ArgumentParser, *, top: bool) -> None:
     group.add_argument("--json", action="store_true", help="one JSON document", **absent)
 
 
+class Names:
+    """What a shell offers for an argument, looked up only when it asks. kind: vm, snapshot (of the
+    VM that was typed), foreign (of those, the foreign ones), policy, template, file."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __call__(self, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+        from ..complete import names
+
+        return names(self.kind, parsed_args)
+
+
+def offer(action: argparse.Action, kind: str) -> None:
+    """Have shells offer names of that kind for an argument; see Names."""
+    action.completer = Names(kind)  # type: ignore[attr-defined]  # where argcomplete looks for it
+
+
 def vm_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
-    parser.add_argument("vm", metavar="VM", help="name or UUID of a VM", **how)
+    offer(parser.add_argument("vm", metavar="VM", help="name or UUID of a VM", **how), "vm")
 
 
-def snapshot_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("snapshot", metavar="SNAPSHOT", help="name of a snapshot")
+def snapshot_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
+    how = {"metavar": "SNAPSHOT", "help": "name of a snapshot", **how}
+    offer(parser.add_argument("snapshot", **how), "snapshot")
+
+
+def policy_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
+    how = {"metavar": "NAME", "help": "name of a policy", **how}
+    offer(parser.add_argument("policy", **how), "policy")
+
+
+def policy_option(parser: argparse.ArgumentParser, **how: Any) -> None:
+    how = {"metavar": "P", "help": "name of a policy", **how}
+    offer(parser.add_argument("--policy", **how), "policy")
 
 
 def job_options(parser: argparse.ArgumentParser) -> None:

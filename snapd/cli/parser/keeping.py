@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .common import add_command, instant, snapshot_argument, vm_argument, yes_option
+from .common import (
+    add_command,
+    instant,
+    offer,
+    policy_option,
+    snapshot_argument,
+    vm_argument,
+    yes_option,
+)
 
 if TYPE_CHECKING:
     from .common import Commands, Parser
@@ -70,8 +78,11 @@ def _adopt(commands: Commands) -> None:
         virtsnap adopt web-1 one two three --policy nightly --yes""",
     )
     vm_argument(parser)
-    parser.add_argument("names", metavar="NAME", nargs="+", help="name of a foreign snapshot")
-    parser.add_argument("--policy", metavar="P", required=True, help="name of a policy in force")
+    foreign = parser.add_argument(
+        "names", metavar="NAME", nargs="+", help="name of a foreign snapshot"
+    )
+    offer(foreign, "foreign")
+    policy_option(parser, required=True, help="name of a policy in force")
     yes_option(parser)
 
 
@@ -112,4 +123,4 @@ def _unhold(commands: Commands) -> None:
 
 def _which(parser: Parser) -> None:
     vm_argument(parser, nargs="?", default="")
-    parser.add_argument("--policy", metavar="P", default="", help="name of a policy (every one)")
+    policy_option(parser, default="", help="name of a policy (every one)")

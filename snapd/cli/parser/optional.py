@@ -7,14 +7,12 @@ QUIESCE = ("try", "require", "no")
 
 _BARE = {
     "--memory": (MEMORY, "--memory=yes"),
-    "--no-memory": ((), "--memory=no"),
     "--quiesce": (QUIESCE, "--quiesce=require"),
-    "--no-quiesce": ((), "--quiesce=no"),
 }
 
 
 def spell_out(arguments: list[str]) -> list[str]:
-    """The arguments with bare `--memory` and `--quiesce`, and their `--no-` forms, spelled out."""
+    """The arguments with bare `--memory` and `--quiesce` spelled out."""
     spelled: list[str] = []
     rest = list(arguments)
     while rest:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .common import add_command, count, instant, job_options, vm_argument, yes_option
+from .common import (
+    add_command,
+    count,
+    instant,
+    job_options,
+    offer,
+    policy_argument,
+    vm_argument,
+    yes_option,
+)
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -47,7 +56,7 @@ def _coverage(commands: Commands) -> None:
         virtsnap policy coverage nightly
         virtsnap policy coverage --json""",
     )
-    parser.add_argument("policy", metavar="NAME", nargs="?", default="", help="one policy only")
+    policy_argument(parser, nargs="?", default="", help="one policy only")
 
 
 def _enable(commands: Commands) -> None:
@@ -60,7 +69,10 @@ def _enable(commands: Commands) -> None:
         virtsnap policy enable ./hourly.toml
         virtsnap policy enable nightly --yes""",
     )
-    parser.add_argument("template", metavar="TEMPLATE|FILE", help="its name, or a path to a .toml")
+    template = parser.add_argument(
+        "template", metavar="TEMPLATE|FILE", help="its name, or a path to a .toml"
+    )
+    offer(template, "template")
     yes_option(parser)
 
 
@@ -73,7 +85,7 @@ def _run(commands: Commands) -> None:
         """virtsnap policy run nightly
         virtsnap policy run nightly web-1""",
     )
-    parser.add_argument("policy", metavar="NAME", help="name of a policy")
+    policy_argument(parser)
     vm_argument(parser, nargs="?", default="")
     job_options(parser)
 
@@ -86,7 +98,7 @@ def _remove(commands: Commands) -> None:
         "put a policy out of force that was enabled here; its snapshots stay",
         "virtsnap policy remove nightly",
     )
-    parser.add_argument("policy", metavar="NAME", help="name of a policy")
+    policy_argument(parser)
     yes_option(parser)
 
 
@@ -99,7 +111,7 @@ def _show(commands: Commands) -> None:
         """virtsnap policy show nightly
         virtsnap policy show nightly --json""",
     )
-    parser.add_argument("policy", metavar="NAME", help="name of a policy")
+    policy_argument(parser)
 
 
 def _validate(commands: Commands) -> None:
@@ -112,7 +124,7 @@ def _validate(commands: Commands) -> None:
         virtsnap policy validate nightly.toml --after 2026-10-25T00:00Z --count 3""",
         daemon=False,
     )
-    parser.add_argument("file", metavar="FILE", help="a policy file")
+    offer(parser.add_argument("file", metavar="FILE", help="a policy file"), "file")
     parser.add_argument(
         "--after", metavar="TIME", type=instant, help="slots after this time, UTC unless it says so"
     )

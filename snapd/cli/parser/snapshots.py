@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
+from typing import TYPE_CHECKING, Any
 
 from .common import (
     add_command,
@@ -67,14 +68,15 @@ def _create(commands: Commands) -> None:
         "--memory",
         choices=MEMORY,
         help="save RAM of a running VM: auto (default) = where it can be written within max-pause; "
-        "bare = yes; --no-memory = no",
+        "bare = yes",
     )
+    parser.add_argument("--no-memory", help="as --memory no", **_no("memory"))
     parser.add_argument(
         "--quiesce",
         choices=QUIESCE,
-        help="freeze the guest's file systems by its agent: try (default); bare = require; "
-        "--no-quiesce = no",
+        help="freeze the guest's file systems by its agent: try (default); bare = require",
     )
+    parser.add_argument("--no-quiesce", help="as --quiesce no", **_no("quiesce"))
     parser.add_argument(
         "--max-pause", metavar="TIME", type=seconds, help="longest standstill of the VM (60s)"
     )
@@ -87,6 +89,10 @@ def _create(commands: Commands) -> None:
     )
     preview_option(parser)
     job_options(parser)
+
+
+def _no(option: str) -> dict[str, Any]:
+    return {"action": "store_const", "const": "no", "dest": option, "default": argparse.SUPPRESS}
 
 
 def _revert(commands: Commands) -> None:
@@ -146,9 +152,7 @@ def _delete(commands: Commands) -> None:
         virtsnap delete web-1 --all-ours             so that the VM can be undefined""",
     )
     vm_argument(parser)
-    parser.add_argument(
-        "snapshot", metavar="SNAPSHOT", nargs="?", default="", help="name of a snapshot"
-    )
+    snapshot_argument(parser, nargs="?", default="")
     parser.add_argument(
         "--children", action="store_true", help="with all snapshots that descend from it"
     )

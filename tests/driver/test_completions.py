@@ -1,0 +1,157 @@
+"""What bash, zsh and fish complete, with names that would do harm in a careless shell script."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bus import private_bus
+from tests.driver.house import HOURLY, House
+from tests.driver.shells import Shell, fish, shell
+from tests.driver.test_odd_names import host_of_domains, host_of_snapshots
+
+HARM = "touch harm"
+# each begins with a letter of its own, which is what is typed
+VMS = [
+    "a b",
+    f"c$({HARM})",
+    f"D`{HARM}`",
+    "e'f",
+    'g"h',
+    f"i;{HARM}",
+    "j*",
+    "k?l",
+    "m!!n",
+    "o\\p",
+    "q:r=s",
+    "t{u,v}",
+    "W[a-z]",
+    f"x&{HARM} #",
+    "y$HOME",
+    "ünïcødé-试验",
+    "~z",
+]
+SNAPSHOTS = ["a\nb", f"c\n{HARM}\n", "d\te", "f\x7fg", "h  i ", "before-upgrade", "-rf"]
+SHELLS = ["bash", "zsh"]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A daemon in front of VMs of such names, web-1 with snapshots of such names among them."""
+    with private_bus() as bus:
+        made = House(bus.address, tmp_path_factory.mktemp("host"))
+        web = host_of_snapshots(SNAPSHOTS).removesuffix("</node>")
+        made.serve_text(web + host_of_domains(VMS).removeprefix("<node>"))
+        made.policy("hourly", HOURLY)
+        try:
+            made.start().rows("ListDomains")
+            yield made
+        finally:
+            print(made.daemon.log)
+            made.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A shell's home and working folder, where nothing may be done."""
+    yield tmp_path
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.fixture(params=SHELLS)
+def at(request: pytest.FixtureRequest, home: Path) -> Iterator[Shell]:
+    with shell(request.param, home) as made:
+        yield made
+
+
+def test_commands_and_options_are_completed(at: Shell) -> None:
+    assert at.gets("virtsnap hist\t") == ["history"]
+    assert at.gets("virtsnap policy cov\t") == ["policy", "coverage"]
+    assert at.gets("virtsnap create --desc\tx") == ["create", "--description", "x"]
+    assert at.gets("virtsnap create --no-mem\t") == ["create", "--no-memory"]
+    assert at.gets("virtsnap revert --after run\t") == ["revert", "--after", "running"]
+    assert at.gets("virtsnap policy enable nigh\t") == ["policy", "enable", "nightly"]
+
+
+def test_files_are_completed_where_a_file_is_meant(at: Shell, home: Path) -> None:
+    (home / "my policy.toml").touch()
+    assert at.gets("virtsnap policy validate my\t") == ["policy", "validate", "my policy.toml"]
+    assert at.gets("virtsnap policy enable ./my\t") == ["policy", "enable", "./my policy.toml"]
+
+
+def test_vm_names_of_any_kind_come_whole_and_run_nothing(at: Shell, host: House) -> None:
+    bus = f"virtsnap --bus-address {host.address}"
+    for name in VMS:
+        typed = "\\~" if name[0] == "~" else name[0]
+        words = ["--bus-address", host.address, "list", name]
+        assert at.gets(f"{bus} list {typed}\t") == words
+        if name[0] != "~":
+            assert at.gets(f'{bus} list "{name[0]}\t') == words
+            assert at.gets(f"{bus} list '{name[0]}\t") == words
+
+
+def test_snapshot_names_of_the_vm_come_whole_and_run_nothing(at: Shell, host: House) -> None:
+    for name in SNAPSHOTS[:-1]:
+        got = at.gets(f"virtsnap revert --bus-address={host.address} web-1 {name[0]}\t")
+        assert got == ["revert", f"--bus-address={host.address}", "web-1", name]
+    got = at.gets(f"virtsnap revert --bus-address={host.address} -- web-1 -r\t")
+    assert got[2:] == ["--", "web-1", "-rf"]
+
+
+def test_policy_names_are_completed_also_after_an_equals_sign(at: Shell, host: House) -> None:
+    bus = f"virtsnap --bus-address {host.address}"
+    assert at.gets(f"{bus} policy show ho\t")[2:] == ["policy", "show", "hourly"]
+    assert at.gets(f"{bus} hold --policy ho\t")[2:] == ["hold", "--policy", "hourly"]
+    assert at.gets(f"{bus} hold --policy=ho\t")[2:] == ["hold", "--policy=hourly"]
+
+
+def test_vm_after_a_bare_option_is_completed(at: Shell, host: House) -> None:
+    words = at.gets(f"virtsnap --bus-address {host.address} create --memory web-\t1")
+    assert words[2:] == ["create", "--memory", "web-1"]
+
+
+def test_without_a_daemon_nothing_is_offered_said_or_started(at: Shell) -> None:
+    with private_bus() as bus:
+        assert at.gets(f"virtsnap --bus-address {bus.address} list we\t")[2:] == ["list", "we"]
+    assert at.gets("virtsnap --bus-address unix:path=/nowhere list we\t")[2:] == ["list", "we"]
+    assert "Error" not in at.screen and "rror:" not in at.screen
+
+
+def test_daemon_that_hangs_holds_the_line_up_for_a_moment_only(at: Shell, host: House) -> None:
+    host.daemon.hang(True)
+    try:
+        begun = time.monotonic()
+        got = at.gets(f"virtsnap --bus-address {host.address} list we\t")
+        took = time.monotonic() - begun
+    finally:
+        host.daemon.hang(False)
+    assert got[2:] == ["list", "we"]
+    assert took < 5  # the 25 s of a call of D-Bus are what it must not be
+
+
+def test_fish_offers_every_name_as_it_is(host: House, home: Path) -> None:
+    bus = f"virtsnap --bus-address {host.address}"
+    offered, said = fish(home, f"{bus} list ")
+    assert said == ""
+    assert set(VMS) < set(offered)
+    offered, said = fish(home, f"{bus} revert web-1 ")
+    # a tab ends a candidate of fish, and a dash begins an option
+    assert said == ""
+    assert set(offered) == {one for one in SNAPSHOTS if "\t" not in one and one != "-rf"}
+    assert "-rf" in fish(home, f"{bus} revert -- web-1 ")[0]
+    assert fish(home, f"{bus} policy show ") == (["hourly"], "")
+
+
+def test_fish_offers_commands_options_values_and_files(home: Path) -> None:
+    (home / "my policy.toml").touch()
+    assert {"history", "policy", "list"} < set(fish(home, "virtsnap ")[0])
+    assert fish(home, "virtsnap create --no-") == (
+        ["--no-memory", "--no-quiesce", "--no-wait"],
+        "",
+    )
+    assert fish(home, "virtsnap revert --after ru") == (["running"], "")
+    assert fish(home, "virtsnap policy validate my") == (["my policy.toml"], "")
+    assert fish(home, "virtsnap --bus-address unix:path=/nowhere list ") == ([], "")
