@@ -40,7 +40,10 @@ virtsnapd        -rw-r--r-- /usr/share/man/man8/virtsnapd.8
 virtsnapd        drwxr-xr-x /usr/share/virtsnapd/policies
 virtsnapd        -rw-r--r-- /usr/share/virtsnapd/policies/nightly.toml
 virtsnap         -rwxr-xr-x /usr/bin/virtsnap
+virtsnap         -rw-r--r-- /usr/share/bash-completion/completions/virtsnap
+virtsnap         -rw-r--r-- /usr/share/fish/vendor_completions.d/virtsnap.fish
 virtsnap         -rw-r--r-- /usr/share/man/man1/virtsnap.1
+virtsnap         -rw-r--r-- /usr/share/zsh/site-functions/_virtsnap
 virtsnap-common  drwxr-xr-x /usr/share/doc/virtsnap-common
 virtsnap-common  -rw-r--r-- /usr/share/doc/virtsnap-common/README.md
 virtsnap-common  drwxr-xr-x /usr/share/licenses/virtsnap-common
@@ -60,7 +63,10 @@ REQUIRES = {
         "virtsnap-common = {release}", "/usr/bin/python3", "python3-libvirt", "python3-systemd",
         "dbus", "polkit", "qemu-img", "/usr/bin/prlimit", "systemd", "systemd >= 254", "/bin/sh",
     },
-    "virtsnap": {"virtsnap-common = {release}", "/usr/bin/python3", "python3-tabulate"},
+    "virtsnap": {
+        "virtsnap-common = {release}", "/usr/bin/python3", "python3-tabulate",
+        "python3-argcomplete",
+    },
     "virtsnap-common": {
         "python3 >= 3.11", "python3-dbus-next", "python3-croniter", "python3-tomli-w", "tzdata",
     },
@@ -71,7 +77,7 @@ RECOMMENDS = {
     "virtsnap-common": set[str](),
 }
 # The folders of which each file has to be in some package, as it is.
-SHIPPED = ("systemd", "dbus", "packaging/policies")
+SHIPPED = ("systemd", "dbus", "packaging/policies", "packaging/completions.d")
 MODULES = "/usr/share/virtsnapd/snapd"
 
 
