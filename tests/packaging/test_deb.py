@@ -37,9 +37,12 @@ virtsnapd        644 /usr/share/polkit-1/rules.d/60-virtsnapd-service-user.rules
 virtsnapd        644 /usr/share/polkit-1/rules.d/60-virtsnapd.rules
 virtsnapd        644 /usr/share/virtsnapd/policies/nightly.toml
 virtsnap         755 /usr/bin/virtsnap
+virtsnap         644 /usr/share/bash-completion/completions/virtsnap
 virtsnap         644 /usr/share/doc/virtsnap/changelog.gz
 virtsnap         644 /usr/share/doc/virtsnap/copyright
+virtsnap         644 /usr/share/fish/vendor_completions.d/virtsnap.fish
 virtsnap         644 /usr/share/man/man1/virtsnap.1.gz
+virtsnap         644 /usr/share/zsh/vendor-completions/_virtsnap
 virtsnap-common  644 /usr/share/doc/virtsnap-common/README.md.gz
 virtsnap-common  644 /usr/share/doc/virtsnap-common/changelog.gz
 virtsnap-common  644 /usr/share/doc/virtsnap-common/copyright
