@@ -49,6 +49,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
     {policy}
     <allow own="*"/>
   </policy>
+  {services}
   {limits}
 </busconfig>
 """
@@ -63,10 +64,11 @@ class PrivateBus:
 
 
 @contextmanager
-def private_bus(system_limits: bool = False) -> Iterator[PrivateBus]:
+def private_bus(system_limits: bool = False, services: Path | None = None) -> Iterator[PrivateBus]:
     """A bus for this process and its children, gone afterwards.
 
     system_limits: those of the system bus (128 replies a connection, 32 MiB a message).
+    services: a folder of activation files.
     """
     limits = SYSTEM if system_limits else ROOMY
     with tempfile.TemporaryDirectory(prefix="virtsnapd-bus-") as folder:
@@ -74,7 +76,8 @@ def private_bus(system_limits: bool = False) -> Iterator[PrivateBus]:
         lines = (f'<limit name="{name}">{value}</limit>' for name, value in limits.items())
         policy = GUARDED if system_limits else OPEN
         parts = {"socket": f"{folder}/bus", "policy": policy, "limits": "\n  ".join(lines)}
-        config.write_text(CONFIG.format(**parts))
+        started = f"<servicedir>{services}</servicedir>" if services else ""
+        config.write_text(CONFIG.format(**parts, services=started))
         command = ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address=1"]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

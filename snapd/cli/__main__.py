@@ -7,12 +7,13 @@ import os
 import sys
 from argparse import Namespace
 from importlib import import_module
+from typing import Any
 
 from ..errors import SnapdError
 from ..wire.fault import WireError
 from . import failures
 from .output.screen import Screen
-from .parser import parse
+from .parser import command_of, parse
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -41,6 +42,8 @@ def run(arguments: list[str]) -> int:
         screen.flush()
         return code
     except (SnapdError, WireError, failures.JobFailed) as error:
+        if command_of(arguments) == "check":  # monitoring has exit codes of its own
+            return int(_action("check", "unknown")(screen, error))
         return failures.report(screen, error)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -52,12 +55,16 @@ def run(arguments: list[str]) -> int:
 
 def _act(args: Namespace, screen: Screen) -> int:
     module, _, name = args.action.partition(".")
-    action = getattr(import_module(f"{__package__}.actions.{module}"), name)
+    action = _action(module, name)
     if not args.daemon:
         return int(action(args, screen))
     from .client import with_daemon
 
     return with_daemon(action, args, screen)
+
+
+def _action(module: str, name: str) -> Any:
+    return getattr(import_module(f"{__package__}.actions.{module}"), name)
 
 
 if __name__ == "__main__":

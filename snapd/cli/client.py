@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..wire import paths
 from ..wire.messages import Signal, Subscription
-from ..wire.transport import Transport
+from ..wire.transport import DEADLINE, Transport
 from ..wire.values import Variant, unwrap, variant
 from .output.screen import Screen
 
@@ -39,10 +39,16 @@ def with_daemon(action: Action, args: Namespace, screen: Screen) -> int:
 
 
 class Client:
-    """The Manager's methods and everybody's properties. Errors: SnapdError, WireError."""
+    """The Manager's methods and everybody's properties. Errors: SnapdError, WireError.
 
-    def __init__(self, transport: Transport) -> None:
-        self._bus = transport
+    name: the daemon's, or its unique name, for which the bus starts nothing. timeout: seconds for
+    a call that asks nobody.
+    """
+
+    def __init__(
+        self, transport: Transport, name: str = paths.NAME, timeout: float = DEADLINE
+    ) -> None:
+        self._bus, self._name, self._timeout = transport, name, timeout
 
     async def ask(self, member: str, *arguments: Argument, **options: Any) -> list[Any]:
         """Call a method that reads; its out arguments. Options of None are left out."""
@@ -74,8 +80,8 @@ class Client:
 
     async def properties(self, path: str = paths.ROOT, interface: str = "Manager") -> Row:
         """All properties of an object."""
-        name = f"{INTERFACE}.{interface}"
-        out = await self._bus.call(paths.NAME, path, PROPERTIES, "GetAll", "s", name)
+        what = (path, PROPERTIES, "GetAll", "s", f"{INTERFACE}.{interface}")
+        out = await self._bus.call(self._name, *what, timeout=self._timeout)
         return dict(unwrap(out[0]))
 
     async def wait(self, job: str, seconds: int) -> Row:
@@ -92,7 +98,7 @@ class Client:
 
         return await self._bus.subscribe(
             changed,
-            sender=paths.NAME,
+            sender=self._name,
             path=path,
             interface=PROPERTIES,
             member="PropertiesChanged",
@@ -113,14 +119,14 @@ class Client:
         return list(
             unwrap(
                 await self._bus.call(
-                    paths.NAME,
+                    self._name,
                     path,
                     f"{INTERFACE}.{interface}",
                     member,
                     f"{signature}a{{sv}}",
                     *body,
                     _packed(given),
-                    **how,
+                    **{"timeout": self._timeout, **how},
                 )
             )
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from snapd.cli.parser import build, parse
+from snapd.cli.parser import build, command_of, parse
 from snapd.errors import InvalidArgument
 
 TOP = Path(__file__).parents[2]
@@ -63,6 +63,11 @@ def commands(parser: ArgumentParser | None = None) -> Iterator[ArgumentParser]:
         ("hold web --policy p", "policy", "p"),
         ("hold web", "until", 0),
         ("hold --until 2026-03-28T11:00", "until", 1774695600),
+        ("check", "timeout", 30),
+        ("check --timeout 5", "timeout", 5),
+        ("check --timeout 2min", "timeout", 120),
+        ("check web --policy p", "vm", "web"),
+        ("check web --policy p", "policy", "p"),
         ("policy run nightly", "vm", ""),
         ("policy run nightly web", "vm", "web"),
         ("policy validate f.toml --after 2026-03-28T11:00:00+00:00", "after", 1774695600),
@@ -87,6 +92,9 @@ def test_parse_command_line_gives_value(typed: str, key: str, value: object) -> 
         "create web --memory=maybe",
         "create web --max-pause long",
         "create web --max-pause 1d2",
+        "check --timeout 0",
+        "check --timeout -5",
+        "check a b",
         "policy validate f --count 0",
         "policy validate f --count 1001",
         "policy validate f --after tomorrow",
@@ -96,6 +104,24 @@ def test_parse_command_line_gives_value(typed: str, key: str, value: object) -> 
 def test_parse_what_means_nothing_is_invalid_argument(typed: str) -> None:
     with pytest.raises(InvalidArgument):
         parse(typed.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        ("", ""),
+        ("--json", ""),
+        ("check --nope", "check"),
+        ("--nope check", "check"),
+        ("--session --json check", "check"),
+        ("--bus-address check create", "create"),
+        ("--bus-address=check create", "create"),
+        ("--bus-address", ""),
+        ("create check", "create"),
+    ],
+)
+def test_command_of_finds_it_also_where_the_rest_means_nothing(typed: str, command: str) -> None:
+    assert command_of(typed.split()) == command
 
 
 def test_parse_argument_that_is_not_utf8_is_invalid_argument() -> None:
@@ -128,6 +154,7 @@ def test_main_without_daemon_imports_neither_dbus_next_nor_asyncio(arguments: li
         "import sys\nfrom snapd.cli.__main__ import run\n"
         "try: run(sys.argv[1:])\nexcept SystemExit: pass\n"
         "heavy = {'dbus_next', 'asyncio', 'libvirt', 'croniter', 'tabulate', 'dataclasses'}\n"
+        "heavy |= {'argcomplete', 'snapd.cli.complete'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run(

@@ -64,6 +64,15 @@ class Screen:
         if self.json:
             print(_json(value, indent=2))
 
+    def export(self, lines: str) -> None:
+        """Text in a format of its own, as it is and in UTF-8 whatever the locale; made safe where
+        a terminal reads it."""
+        if sys.stdout.isatty():
+            for line in lines.splitlines():
+                _write(sys.stdout, line)
+        else:
+            sys.stdout.buffer.write(lines.encode())
+
     def failure(self, lines: Sequence[str], document: dict[str, Any]) -> None:
         """An error: lines for people, one document for programs, on standard error."""
         if self.json:

@@ -22,6 +22,7 @@ examples:
 exit codes:
   0 done    1 failed    2 wrong usage    3 not found    4 refused, nothing changed
   5 not authorized    6 virtsnapd or libvirt unavailable    130 interrupted
+  virtsnap check: 0 OK    1 WARNING    2 CRITICAL    3 UNKNOWN
 """
 
 
@@ -53,6 +54,17 @@ def parse(arguments: list[str]) -> Namespace:
         if isinstance(value, str) and not _is_text(value):
             raise InvalidArgument(f"argument {value!r} is not UTF-8: no name on the bus can be it")
     return args
+
+
+def command_of(arguments: list[str]) -> str:
+    """The command that is meant, also where the rest means nothing; "" = none."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--bus-address":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
 
 
 def _is_text(value: str) -> bool:

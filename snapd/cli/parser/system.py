@@ -1,10 +1,11 @@
-"""Commands about the whole: status, audit, history."""
+"""Commands about the whole: status, check, audit, history."""
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
-from .common import add_command, job_options, vm_argument
+from .common import add_command, job_options, policy_option, seconds, vm_argument
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -19,6 +20,7 @@ def add(commands: Commands) -> None:
         """virtsnap
         virtsnap status --json""",
     )
+    _check(commands)
     audit = add_command(
         commands,
         "audit",
@@ -44,3 +46,41 @@ def add(commands: Commands) -> None:
     history.add_argument(
         "snapshot", metavar="SNAPSHOT", nargs="?", default="", help="of this one only, also if gone"
     )
+
+
+def _check(commands: Commands) -> None:
+    check = add_command(
+        commands,
+        "check",
+        "check.check",
+        "tell monitoring whether all is well; never starts virtsnapd, which is CRITICAL when it is "
+        "not running; exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN",
+        """virtsnap check
+        virtsnap check web-1 --policy nightly    what is about this VM under this policy
+        virtsnap check --timeout 10s
+        virtsnap check --json
+        virtsnap check --prometheus              for node_exporter's textfile collector""",
+        daemon=False,
+    )
+    vm_argument(check, nargs="?", default="")
+    policy_option(check, default="", help="what is about this policy only")
+    check.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=_patience,
+        default=30,
+        help="how long to wait for virtsnapd before it is CRITICAL (30s)",
+    )
+    check.add_argument(
+        "--prometheus",
+        action="store_true",
+        help="metrics in Prometheus's text format; exit code 0 wherever there are some, also of a "
+        "virtsnapd that is not running",
+    )
+
+
+def _patience(text: str) -> int:
+    found = seconds(text)
+    if not found:
+        raise argparse.ArgumentTypeError("nobody answers within 0 s; write 10s or 1min")
+    return found
