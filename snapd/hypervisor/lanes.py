@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import TypeVar
 from . import mounts
 from .mounts import Mounts
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 PER_LANE = 4
 MOST = 64
@@ -62,11 +64,14 @@ class Lanes:
     def hung(self, place: str) -> Callable[[], None]:
         """Count something that hangs on a file system; call what is returned when it has ended."""
         self._hanging[place] += 1
+        if self._hanging[place] == 1:
+            log.warning("the file system at %s does not answer; it is asked nothing more", place)
 
         def over() -> None:
             self._hanging[place] -= 1
             if not self._hanging[place]:
                 del self._hanging[place]
+                log.info("the file system at %s answers again", place)
 
         return over
 

@@ -151,6 +151,7 @@ class Health:
     def _all(self, now: int) -> Iterator[Problem]:
         yield from self.standing
         yield from self._of_connection()
+        yield from problems.storage_that_hangs(self._inventory.hypervisor.hanging())
         yield from self._of_files()
         if self._inventory.connected and not self._inventory.loading:
             yield from self._of_coverage()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import PurePath
 
 from ..errors import SnapdError
 from ..model import DomainInfo, Policy, Problem, SnapshotInfo
@@ -78,6 +79,17 @@ def still_frozen(guests: Sequence[FrozenGuest], now: float) -> Iterator[Problem]
             since=guest.since,
             ways=("restart-agent", "reset"),
         )
+
+
+def storage_that_hangs(hanging: Mapping[str, int]) -> Iterator[Problem]:
+    """hanging: mount point -> how many of our questions hang there; named by its last part."""
+    for place, count in sorted(hanging.items()):
+        what = (
+            f"storage {PurePath(place).name or place} does not answer: {count} "
+            f"{'look' if count == 1 else 'looks'} of virtsnapd at files hang there; while that is "
+            "so, VMs with disks on it are not snapshotted, reverted or pruned"
+        )
+        yield problem("storage-hangs", what, "critical", key=place, ways=("mend-storage",))
 
 
 # --- policies on VMs

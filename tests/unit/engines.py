@@ -52,7 +52,7 @@ class Libvirt:
     def __init__(self, *infos: DomainInfo) -> None:
         self.domains = {i.uuid: DomainPicture(i) for i in infos}
         self.connected, self.loading, self.unread = True, False, dict[str, str]()
-        self.hypervisor = SimpleNamespace(has_monitor=True, has_images=False)
+        self.hypervisor = SimpleNamespace(has_monitor=True, has_images=False, hanging=dict)
         self.listeners: list[Callable[[Change], None]] = []
         self.refreshes: dict[str, asyncio.Event] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from snapd.model import Disk, DomainInfo, Kind, Problem, SnapshotInfo, State
-from snapd.policy.problems import disk_problems
+from snapd.policy.problems import disk_problems, storage_that_hangs
 
 VM = "22222222-2222-4222-8222-222222222201"
 FIRST = SnapshotInfo(
@@ -55,3 +55,17 @@ def test_disk_problems_guest_paused_by_a_full_disk_is_told_the_way_out() -> None
     assert (found.problem, found.severity) == ("io-error", "critical")
     assert set(found.ways) == {"make-room", "resume"}
     assert "web-1" in found.message
+
+
+def test_storage_that_hangs_is_counted_and_named_without_its_path() -> None:
+    assert list(storage_that_hangs({})) == []
+    root, nas = storage_that_hangs({"/mnt/deep/nas": 3, "/": 1})
+    assert (nas.problem, nas.severity, root.problem) == (
+        "storage-hangs",
+        "critical",
+        "storage-hangs",
+    )
+    assert "storage nas does not answer: 3 looks" in nas.message
+    assert "storage / does not answer: 1 look " in root.message
+    assert "/mnt" not in nas.message
+    assert nas.id != root.id
