@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import os
 import sys
 from pathlib import Path
 
-from . import daemon, options
+from . import daemon, journal, options
 from .errors import SnapdError
 from .store import StoreInUse
 from .wire.fault import WireError
+
+log = logging.getLogger(__name__)
 
 SESSION_LINGER = 60.0
 """Seconds that a session's daemon stays when nobody needs it; the next call starts it again."""
@@ -42,7 +45,8 @@ def _xdg(variable: str, default: str) -> Path:
 def main(arguments: list[str] | None = None) -> None:
     """Run the daemon; the exit status is 0 after SIGTERM, 1 after anything else."""
     place = _place(options.build(), sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
+    faulthandler.enable()  # the watchdog of systemd ends us with SIGABRT: what was being done then?
+    say = _journal if journal.setup() else _say
 
     async def run_and_leave() -> None:
         code = 1
@@ -50,21 +54,26 @@ def main(arguments: list[str] | None = None) -> None:
             await daemon.run(place)
             code = 0
         except (WireError, StoreInUse) as e:
-            _say(str(e))
+            say(str(e))
         except OSError as e:
             what = Path(e.filename).name if e.filename else place.state.name
-            _say(f"cannot use {what}: {e.strerror}")
+            say(f"cannot use {what}: {e.strerror}")
         except SnapdError as e:
-            _say(e.message)
+            say(e.message)
         except Exception:
-            logging.getLogger(__name__).exception("a fault of virtsnapd")
+            log.exception("a fault of virtsnapd", extra=journal.about(event=journal.FAILED))
         daemon.leave(code)
 
     asyncio.run(run_and_leave())
 
 
 def _say(text: str) -> None:
+    """Why it cannot be run, to whoever has typed the command."""
     sys.stderr.write(f"virtsnapd: {text}\n")
+
+
+def _journal(text: str) -> None:
+    log.error("%s", text, extra=journal.about(event=journal.FAILED))
 
 
 if __name__ == "__main__":

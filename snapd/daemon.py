@@ -31,6 +31,7 @@ from .errors import InvalidArgument
 from .hypervisor import Hypervisor
 from .hypervisor.libvirt_driver import LibvirtHypervisor
 from .inventory import Inventory
+from .journal import STARTED, STOPPED, about
 from .leaving import Leaver
 from .logind import HostStop, Inhibitor
 from .model import Problem
@@ -227,7 +228,7 @@ async def _serve(
         await rooms.jobs.load()
         await bus.request_name(NAME)
         notifier.ready(f"reading VMs at {rooms.hypervisor.uri}")
-        log.info("owns %s on the %s bus", NAME, place.bus)
+        log.info("owns %s on the %s bus", NAME, place.bus, extra=about(event=STARTED))
         server = LibvirtUnits(rooms.hypervisor.uri)
         libvirt = asyncio.create_task(_libvirt(rooms).keep(server), name="libvirt")
         with _hangup(rooms, notifier):
@@ -287,7 +288,9 @@ async def _work(
     try:
         done, _ = await asyncio.wait([*vital, libvirt], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            log.info("leaving: %s", task.get_name())
+            name = task.get_name()
+            level = logging.INFO if name in ("stop", "idle") else logging.ERROR
+            log.log(level, "leaving: %s", name, extra=about(event=STOPPED))
             task.result()
     finally:
         rooms.jobs.stopping = True

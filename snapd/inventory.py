@@ -20,6 +20,7 @@ from typing import Any
 
 from .errors import InvalidArgument, NoSuchDomain, NoSuchSnapshot, SnapdError, Unavailable
 from .hypervisor import DomainEvent, EventKind, Hypervisor
+from .journal import about
 from .model import DomainInfo, SnapshotInfo
 
 log = logging.getLogger(__name__)
@@ -245,7 +246,8 @@ class Inventory:
                 except NoSuchDomain:
                     pass  # gone between listing and reading, and told as such
                 except SnapdError as e:
-                    log.warning("VM %s could not be read: %s", uuid, e.message)
+                    fields = about(uuid=uuid, error=e)
+                    log.info("VM %s could not be read: %s", uuid, e.message, extra=fields)
 
         await asyncio.gather(*(one(uuid) for uuid in uuids))
 
@@ -269,7 +271,10 @@ class Inventory:
         """A domain was started, shut down or crashed: tell it where that was not our doing."""
         since = time.monotonic() - self._let_go.get(event.uuid, -math.inf)
         if self._hold(event.uuid) or since < ECHO_SECONDS:
-            log.info("VM %s: %s, taken for the doing of our job", event.uuid, event.trigger)
+            fields = about(uuid=event.uuid)
+            log.debug(
+                "VM %s: %s, taken for the doing of our job", event.uuid, event.trigger, extra=fields
+            )
             return
         for call in self._triggers:
             call(event.uuid, event.trigger)
@@ -304,7 +309,8 @@ class Inventory:
         uuid = task.get_name()
         del self._looks[uuid]
         if not task.cancelled() and (error := task.exception()):
-            log.error("VM %s could not be looked at", uuid, exc_info=error)
+            fields = about(uuid=uuid)
+            log.error("VM %s could not be looked at", uuid, exc_info=error, extra=fields)
         if uuid in self._wanted:
             self._wake.set()
 

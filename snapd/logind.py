@@ -223,7 +223,7 @@ class Inhibitor:
                 said = await child.stderr.read(1024)
                 await child.wait()
         except TimeoutError:
-            log.info("the host is held up (%s): %s", mode, why)
+            log.debug("the host is held up (%s): %s", mode, why)
             return True
         if mode == MODES[-1]:
             self._say(one_line(said.decode(errors="replace"), 300))

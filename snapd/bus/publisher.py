@@ -14,8 +14,10 @@ from typing import Any
 
 from ..hypervisor import DomainEvent, EventKind
 from ..inventory import Change, DomainPicture
+from ..journal import about
 from ..model import DomainInfo, JobState, Policy, Problem, Snapshot, SnapshotKey, Status, Verb
 from ..operations import Job
+from ..policy import Telling
 from ..store import REMOVED_OUTSIDE, HistoryRow, RunRow
 from ..wire import paths
 from .house import House
@@ -69,6 +71,7 @@ class Publisher:
         self._rooms, self._house, self._signals = rooms, house, signals
         self._shown: dict[str, _Shown] = {}
         self._problems: dict[str, Problem] = {}
+        self._telling = Telling()
         self._reverted: set[str] = set()
         self._review_due = False
         self._later: asyncio.TimerHandle | None = None
@@ -205,7 +208,9 @@ class Publisher:
         """A snapshot that was gone is what it was, by its name and time; and so it is pinned."""
         for snapshot in here:
             if self._rooms.store.gone(snapshot.key):
-                log.info("VM %s has %s again", snapshot.domain_name, snapshot.info.name)
+                vm, name = snapshot.domain_name, snapshot.info.name
+                fields = about(vm, uuid=snapshot.domain, snapshot=name)
+                log.info("VM %s has %s again", vm, name, extra=fields)
                 self._keep(self._rooms.store.mark_back(snapshot.key))
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
@@ -319,6 +324,8 @@ class Publisher:
         self._later = loop.call_later(LATEST_REVIEW_SECONDS, self._review)
         now = {p.id: p for p in self._rooms.health.problems()}
         before, self._problems = self._problems, now
+        inventory = self._rooms.inventory
+        self._telling.look(now.values(), whole=inventory.connected and not inventory.loading)
         differences = list(_differences(before, now))
         for signal, problem in differences:
             values = (problem.domain, problem.id, problem_row(problem))

@@ -41,7 +41,7 @@ async def _check_settings(rooms: Rooms) -> None:
     rooms.health.standing = [p for p in standing if p.problem != WORD]
     if found:
         rooms.health.standing.append(found)
-        log.log(logging.ERROR if wrong else logging.WARNING, "%s", found.message)
+        log.info("%s", found.message)  # as a problem it gets a line of its own
 
 
 def _since_start(at_start: Problem, wrong: str) -> Problem:

@@ -22,6 +22,7 @@ from ..errors import (
     Unsupported,
 )
 from ..hypervisor import DomainFacts
+from ..journal import about
 from ..model import (
     Consistency,
     Origin,
@@ -325,7 +326,8 @@ async def _remove_offline(
         )
         await ctx.hypervisor.delete(info.uuid, name)
     except (LibvirtError, Unsupported, Busy) as e:
-        log.warning("VM %s: %s stays half-made: %s", info.name, name, e.message)
+        fields = about(info, snapshot=name, error=e)
+        log.warning("VM %s: %s stays half-made: %s", info.name, name, e.message, extra=fields)
     return [t for t, n in (await verify_tags(ctx, info, targets, name)).items() if n]
 
 

@@ -8,10 +8,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..errors import Cancelled, Internal, SnapdError
-from ..model import JobState, Record, SnapshotKey
+from ..errors import Cancelled, Inconsistent, Internal, OutcomeUnknown, SnapdError
+from ..journal import (
+    JOB_FAILED,
+    JOB_UNSURE,
+    NOT_WRITTEN,
+    REVERT_BROKE_OFF,
+    REVERTED,
+    SNAPSHOT_DELETED,
+    SNAPSHOT_MADE,
+    Event,
+    of_job,
+)
+from ..model import JobState, Record, SnapshotKey, Verb
 from ..store import HistoryRow, JobRow, Store
-from .job import Outcome, detail_of
+from .job import DAEMON, Outcome, detail_of
 
 log = logging.getLogger(__name__)
 RETRY = (1.0, 60.0)
@@ -33,12 +44,51 @@ def last_row(
     )
     if error is None:
         return row
-    log.warning("%s of VM %s failed: %s", row.verb, row.domain_name or row.policy, error.message)
+    _say_failed(row, error)
     return replace(row, error_name=error.name, error_message=error.message, detail=detail_of(error))
 
 
+def _say_failed(row: JobRow, error: SnapdError) -> None:
+    """An end that nobody knows is an admin's; what a policy's job fails at is told with its run."""
+    level, event = logging.WARNING, JOB_FAILED
+    if isinstance(error, Inconsistent | OutcomeUnknown):
+        level, event = logging.ERROR, JOB_UNSURE
+        if row.verb is Verb.REVERT:
+            event = REVERT_BROKE_OFF
+    elif isinstance(error, Cancelled) or (row.policy and row.owner == DAEMON):
+        level = logging.INFO
+    what, fields = row.domain_name or row.policy, of_job(row, error, event)
+    log.log(level, "%s of VM %s failed: %s", row.verb, what, error.message, extra=fields)
+
+
+_DONE: dict[str, tuple[Event, str]] = {
+    Verb.CREATE: (SNAPSHOT_MADE, "made"),
+    Verb.DELETE: (SNAPSHOT_DELETED, "deleted"),
+    Verb.REVERT: (REVERTED, "reverted to"),
+}
+
+
+def _say_done(row: JobRow, reason: str) -> None:
+    """One line for each act on a snapshot: what, who, why."""
+    event, done = _DONE[row.verb]
+    who = f"uid {row.owner}"
+    if row.owner == DAEMON:
+        who = f"policy {row.policy}" if row.policy else "the daemon"
+    log.info(
+        "snapshot %s of VM %s was %s by %s (job %d)%s",
+        row.snapshot,
+        row.domain_name,
+        done,
+        who,
+        row.id,
+        f": {reason}" if reason else "",
+        extra=of_job(row, event=event),
+    )
+
+
 def fault(row: JobRow, error: Exception) -> Internal:
-    """The error of a job that failed by a fault of ours, which the journal has."""
+    """The error of a job that failed by a fault of ours, which the journal is told of."""
+    log.error("job %d (%s)", row.id, row.verb, exc_info=error, extra=of_job(row))
     what = f"internal error ({type(error).__name__}); the journal has it under job {row.id}"
     return Internal(what)
 
@@ -88,16 +138,27 @@ class Closing:
         try:
             await self._store.update_job(row)
         except SnapdError as e:
-            log.error("job %d: where it stands could not be written down: %s", row.id, e.message)
+            fields = of_job(row, e, NOT_WRITTEN)
+            log.error(
+                "job %d: where it stands could not be written down: %s",
+                row.id,
+                e.message,
+                extra=fields,
+            )
 
     async def write(self, last: Last) -> None:
         """Write the row and what its act leaves behind; later, where it can't be done now."""
+        if last.history and last.row.state is JobState.DONE:
+            _say_done(last.row, last.history.reason)
         try:
             await self._store.update_job(*last)
         except SnapdError as e:
             number = last.row.id
             log.error(
-                "the end of job %d is not written down, which is retried: %s", number, e.message
+                "the end of job %d is not written down, which is retried: %s",
+                number,
+                e.message,
+                extra=of_job(last.row, e, NOT_WRITTEN),
             )
             task = asyncio.create_task(self._again(last))
             self._late.add(task)
@@ -114,9 +175,16 @@ class Closing:
             try:
                 await self._store.update_job(*last)
             except SnapdError as e:
-                log.error("the end of job %d is not written down yet: %s", last.row.id, e.message)
+                fields = of_job(last.row, e)
+                log.debug(
+                    "the end of job %d is not written down yet: %s",
+                    last.row.id,
+                    e.message,
+                    extra=fields,
+                )
             else:
-                log.info("the end of job %d is written down now", last.row.id)
+                fields = of_job(last.row)
+                log.info("the end of job %d is written down now", last.row.id, extra=fields)
                 self._told(last.row.domain)
                 return
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Internal, SnapdError, by_name
+from ..journal import NOT_WRITTEN, of_job
 from ..model import JobState, Record, SnapshotKey, Verb, Warned
 from ..store import HistoryRow, JobRow
 
@@ -129,7 +130,8 @@ class Job:
 
     def wait_for(self, whom: str) -> None:
         """Say that it waits for somebody else; until the next step it can be cancelled."""
-        log.info("job %d on VM %s waits: %s", self.id, self.row.domain_name, whom)
+        vm = self.row.domain_name
+        log.info("job %d on VM %s waits: %s", self.id, vm, whom, extra=of_job(self.row))
         self.phase = WAITING
         self._jobs.changed(self, "Phase", "Cancellable")
 
@@ -157,7 +159,12 @@ class Job:
             if not begun:
                 self.row = replace(self.row, intent=before)
                 raise
-            log.error("job %d: how far it is could not be written down: %s", self.id, e.message)
+            log.error(
+                "job %d: how far it is could not be written down: %s",
+                self.id,
+                e.message,
+                extra=of_job(self.row, e, NOT_WRITTEN),
+            )
 
     async def name(self, snapshot: str, created: int = 0) -> None:
         """Fix which snapshot it is about, once that is known."""

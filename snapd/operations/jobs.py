@@ -24,6 +24,7 @@ from ..errors import (
     TimedOut,
     Unavailable,
 )
+from ..journal import of_job
 from ..model import DomainInfo, JobState
 from ..store import JobRow, Store
 from .ending import Closing, Last, broken_off, fault, last_row
@@ -167,8 +168,7 @@ class Jobs:
                 await run
             except SnapdError as e:
                 await self._broke(job, e)
-            except Exception as e:
-                log.exception("job %d itself", job.id)
+            except Exception as e:  # noqa: BLE001 - fault() logs it
                 await self._broke(job, fault(job.row, e))
             finally:
                 self._tasks.pop(job.id, None)
@@ -285,8 +285,7 @@ class Jobs:
             await self._end(job, JobState.CANCELLED, error=stopped)
         except SnapdError as e:
             await self._failed(job, e)
-        except Exception as e:
-            log.exception("job %d (%s of %s)", job.id, job.row.verb, job.row.domain_name)
+        except Exception as e:  # noqa: BLE001 - fault() logs it
             await self._failed(job, fault(job.row, e))
         else:
             await self._end(job, JobState.DONE, outcome=outcome)
@@ -295,7 +294,8 @@ class Jobs:
         if job.row.intent is None or self.judge is None:
             await self._end(job, JobState.FAILED, error=error)
             return
-        log.info("job %d: %s; looking at what came of it", job.id, error.message)
+        fields = of_job(job.row, error)
+        log.info("job %d: %s; looking at what came of it", job.id, error.message, extra=fields)
         if isinstance(error, OutcomeUnknown | Unavailable):
             job.row = replace(job.row, state=JobState.UNKNOWN)
             await self._closing.note(job.row)

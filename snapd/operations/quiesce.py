@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ..errors import AgentUnavailable, SnapdError
+from ..journal import FREEZE_TOO_LONG, about
 from ..model import DomainInfo, State
 from .thaw import FrozenGuests
 
@@ -98,6 +99,9 @@ async def _freeze(guests: FrozenGuests, info: DomainInfo) -> int:
 
 async def _thaw_later(guests: FrozenGuests, info: DomainInfo, quiet: Quiet) -> None:
     await asyncio.sleep(THAW_AFTER_SECONDS)
-    log.warning("VM %s has been frozen for %g s: thawing it", info.name, THAW_AFTER_SECONDS)
+    fields = about(info, event=FREEZE_TOO_LONG)
+    log.warning(
+        "VM %s has been frozen for %g s: thawing it", info.name, THAW_AFTER_SECONDS, extra=fields
+    )
     quiet.expired = True
     await quiet.thaw(guests, info.uuid)

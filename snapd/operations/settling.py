@@ -15,6 +15,7 @@ from ..errors import (
     TimedOut,
     Unavailable,
 )
+from ..journal import of_job
 from .job import Job, Outcome, Undone, Work
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ async def settle(job: Job, judge: Work, cause: SnapdError) -> Outcome:
     After a call that broke off it is looked at twice before anything but success is said: libvirt
     may still be at it, or may not have begun with what is on its way.
     """
-    delay = RETRY[0]
+    delay, level = RETRY[0], logging.INFO
     sure = not isinstance(cause, OutcomeUnknown)
     loop = asyncio.get_running_loop()
     readable_by = loop.time() + UNREADABLE_SECONDS
@@ -41,7 +42,9 @@ async def settle(job: Job, judge: Work, cause: SnapdError) -> Outcome:
         except (Unavailable, TimedOut, OutcomeUnknown, *_UNREADABLE) as e:
             if isinstance(e, _UNREADABLE) and loop.time() > readable_by:
                 raise _unknown(job, e.message) from e
-            log.info("job %d cannot be settled yet: %s", job.id, e.message)
+            fields = of_job(job.row, e)
+            log.log(level, "job %d cannot be settled yet: %s", job.id, e.message, extra=fields)
+            level = logging.DEBUG
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY[1])
             continue
@@ -49,7 +52,7 @@ async def settle(job: Job, judge: Work, cause: SnapdError) -> Outcome:
             if sure:
                 raise (cause if isinstance(e, Undone) else e) from e
         except Exception as e:
-            log.exception("job %d (%s of %s)", job.id, job.row.verb, job.row.domain_name)
+            log.exception("job %d (%s)", job.id, job.row.verb, extra=of_job(job.row))
             raise _unknown(job, f"internal error ({type(e).__name__})") from e
         sure = True
         await asyncio.sleep(LOOK_AGAIN * RETRY[0])

@@ -25,6 +25,7 @@ from ..errors import (
     Unsupported,
 )
 from ..hypervisor import DomainEvent, EventKind, Hypervisor
+from ..journal import NOT_THAWED, about
 from ..model import DomainInfo
 from ..store import Store
 
@@ -66,6 +67,7 @@ class FrozenGuests:
     ) -> None:
         self._hypervisor, self._store, self._clock = hypervisor, store, clock
         self._guests: dict[str, FrozenGuest] = {}
+        self._said: set[str] = set()
         self._held: set[str] = set()
         self._calls: dict[str, asyncio.Task[int]] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -164,7 +166,8 @@ class FrozenGuests:
         try:
             return await self._thaw_now(guest) if guest else 0
         except SnapdError as e:
-            log.error("a frozen VM could not be thawed: %s", e.message)
+            fields = about(guest.name if guest else "", uuid=uuid, error=e, event=NOT_THAWED)
+            log.error("a frozen VM could not be thawed: %s", e.message, extra=fields)
             return -1
         finally:
             self._let_go(uuid)
@@ -184,7 +187,8 @@ class FrozenGuests:
             return 0  # so it has become while an earlier call was waited for
         count = await self._hypervisor.thaw(uuid, AGENT_SECONDS)
         if keeper:
-            log.info("VM %s is thawed", self._guests[uuid].name)
+            name = self._guests[uuid].name
+            log.info("VM %s is thawed", name, extra=about(name, uuid=uuid))
         await self._drop(uuid)
         return count
 
@@ -212,7 +216,7 @@ class FrozenGuests:
     def _answered(self, uuid: str, what: str, task: asyncio.Task[int]) -> None:
         self._calls.pop(uuid, None)
         if not task.cancelled() and (error := task.exception()):
-            log.debug("cannot %s: %s", what, error)
+            log.debug("cannot %s: %s", what, error, extra=about(uuid=uuid))
         if uuid not in self._keepers:
             self._attend(uuid)
 
@@ -237,7 +241,7 @@ class FrozenGuests:
                     if await self._thawed(guest):
                         continue
                 except Exception:  # whatever it is: a guest must not stay frozen for it
-                    log.exception("thawing VM %s", guest.name)
+                    log.exception("thawing VM %s", guest.name, extra=about(guest.name, uuid=uuid))
                 self._tell()
                 try:
                     async with asyncio.timeout(delay):
@@ -255,12 +259,20 @@ class FrozenGuests:
             await self._thaw_now(guest, keeper=True)
         except SnapdError as e:
             if not await self._is_gone(guest):
-                log.warning("VM %s may still be frozen: %s", guest.name, e.message)
+                self._say_frozen(guest, e)
                 return False
             if self._guests.get(guest.domain) == guest:
-                log.info("VM %s was frozen when it ended", guest.name)
+                fields = about(guest.name, uuid=guest.domain)
+                log.info("VM %s was frozen when it ended", guest.name, extra=fields)
                 await self._drop(guest.domain)
         return True
+
+    def _say_frozen(self, guest: FrozenGuest, error: SnapdError) -> None:
+        """Once: it is tried again and again, and what lasts becomes a problem."""
+        level = logging.DEBUG if guest.domain in self._said else logging.WARNING
+        self._said.add(guest.domain)
+        fields = about(guest.name, uuid=guest.domain, error=error, event=NOT_THAWED)
+        log.log(level, "VM %s may still be frozen: %s", guest.name, error.message, extra=fields)
 
     async def _is_gone(self, guest: FrozenGuest) -> bool:
         """Whether what was frozen runs no more: the VM is off, or was started anew."""
@@ -306,6 +318,7 @@ class FrozenGuests:
         return {*self._calls.values(), *self._keepers.values(), *self._releases}
 
     async def _drop(self, uuid: str) -> None:
+        self._said.discard(uuid)
         if self._guests.pop(uuid, None):
             await self._write()
             self._tell()

@@ -14,6 +14,7 @@ from .prune import Pruner, plan, plan_id
 from .resting import Resting
 from .safety import SafetyKeeper
 from .slots import machine_id
+from .telling import Telling
 
 __all__ = [
     "ClockGuard",
@@ -28,6 +29,7 @@ __all__ = [
     "Pruner",
     "Resting",
     "SafetyKeeper",
+    "Telling",
     "machine_id",
     "plan",
     "plan_id",

@@ -24,6 +24,7 @@ from ..errors import (
     Unsupported,
 )
 from ..inventory import DomainPicture, Inventory
+from ..journal import NOT_WRITTEN, about
 from ..model import JobState
 from ..operations import Asker, Job, Operations
 from ..settings import matches
@@ -167,7 +168,7 @@ class Attempt:
                     await self._failed(error)
         except Exception as e:
             vm = self._picture.info.name
-            log.exception("policies on VM %s", vm)
+            log.exception("policies on VM %s", vm, extra=about(self._picture.info))
             what = f"internal error ({type(e).__name__}) on VM {vm}; the journal has it"
             await self._give_up(self.left, Internal(what))
 
@@ -190,7 +191,8 @@ class Attempt:
             for owed in self.left:
                 await desk.runs.not_yet(owed, error, short=isinstance(error, NoSpace))
         except SnapdError as e:
-            log.error("that a policy failed could not be noted: %s", e.message)
+            fields = about(self._picture.info, error=e, event=NOT_WRITTEN)
+            log.error("that a policy failed could not be noted: %s", e.message, extra=fields)
         if self.left:
             await self._wait(pause)
 
@@ -265,7 +267,9 @@ class Attempt:
             names = wish.policies
             return await self._desk.pruning.make_room(self._picture, names, min(since), wish)
         except SnapdError as e:
-            log.warning("no room is made on VM %s: %s", self._picture.info.name, e.message)
+            info = self._picture.info
+            fields = about(info, policy=self.left[0].policy.name, error=e)
+            log.warning("no room is made on VM %s: %s", info.name, e.message, extra=fields)
             return False
 
     # --- what is still wanted
@@ -358,11 +362,9 @@ class Attempt:
 
     async def _give_up(self, over: list[Owed], error: SnapdError) -> None:
         self.left = [o for o in self.left if o not in over]
-        vm = self._picture.info.name
         for owed in over:
             if isinstance(error, Unsupported):
                 self._desk.refusals.note(owed.policy, self._picture, error)
-            log.error("policy %s on VM %s: %s", owed.policy.name, vm, error.message)
             self.settled.append(await self._desk.runs.failed(owed, error, self.last))
 
 
@@ -373,4 +375,5 @@ async def prune(desk: Desk, picture: DomainPicture, policy: str) -> None:
     except NoSuchDomain:
         pass  # it went meanwhile, with its snapshots
     except SnapdError as e:
-        log.error("VM %s is not pruned: %s", picture.info.name, e.message)
+        fields = about(picture.info, policy=policy, error=e)
+        log.warning("VM %s is not pruned: %s", picture.info.name, e.message, extra=fields)

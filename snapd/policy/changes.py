@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from ..errors import SnapdError
+from ..journal import NOT_WRITTEN, about
 from ..store import HistoryRow, Store
 from .policies import Policies
 
@@ -68,4 +69,5 @@ class PolicyChanges:
                 await self._store.add_history(row)
             await self._store.write_fact(FACT, now)
         except SnapdError as e:
-            log.error("a change of policies could not be noted: %s", e.message)
+            fields = about(error=e, event=NOT_WRITTEN)
+            log.error("a change of policies could not be noted: %s", e.message, extra=fields)

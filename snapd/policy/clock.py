@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..journal import CLOCK_JUMPED, about
+
 log = logging.getLogger(__name__)
 DAY = 86400
 JUMP_SECONDS = 3600.0
@@ -51,7 +53,11 @@ class ClockGuard:
         slept = (boot - self._seen[1]) - (awake - self._seen[2])
         self._seen = (wall, boot, awake)
         if abs(jump) > JUMP_SECONDS:
-            log.warning("the clock jumped by %+.0f s: nothing is pruned for an hour", jump)
+            log.warning(
+                "the clock jumped by %+.0f s: nothing is pruned for an hour",
+                jump,
+                extra=about(event=CLOCK_JUMPED),
+            )
             self._jumped = (boot, jump)
         elif abs(jump) > STEP_SECONDS:
             log.info("the clock was set by %+.0f s", jump)

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import OutcomeUnknown, SnapdError
 from ..inventory import DomainPicture, Inventory
+from ..journal import about
 from ..model import Policy, Verb
 from ..operations import Job, Operations
 from ..settings import matches
@@ -325,7 +326,16 @@ class Engine:
                 busy = self._at_work(uuid) | {o.policy.name for o in claims}
                 if policy.name in busy or (row and 0 <= at - row.last_run < policy.min_gap):
                     what = "it is at work there, or was within min_gap"
-                    log.info("policy %s: no run on %s of VM %s: %s", policy.name, word, uuid, what)
+                    fields = about(picture.info, policy=policy.name)
+                    vm = picture.info.name
+                    log.info(
+                        "policy %s: no run on %s of VM %s: %s",
+                        policy.name,
+                        word,
+                        vm,
+                        what,
+                        extra=fields,
+                    )
                 else:
                     self._claims.setdefault(uuid, []).append(Owed(policy, at, word=word))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from ..inventory import Change, DomainPicture, Inventory
+from ..journal import about
 from ..settings import matches
 from .engine import Engine
 from .policies import Policies
@@ -45,5 +46,6 @@ class Newcomers:
                         policy.name,
                         row.domain,
                         info.uuid,
+                        extra=about(info, policy=policy.name),
                     )
                     break

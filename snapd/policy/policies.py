@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from ..errors import Changed, NoSuchPolicy, PermissionDenied, Protected
+from ..journal import about
 from ..model import Policy, Warned
 from ..operations import DAEMON
 from ..settings import (
@@ -66,9 +67,10 @@ class Policies:
         async with self._lock:
             await self._read()
             for error in self.errors:
-                log.error("%s; %s", error.message, self.consequence(error))
+                fields = about(policy=error.name)
+                log.info("%s; %s", error.message, self.consequence(error), extra=fields)
             for shadowed in self.shadowed:
-                log.warning("%s", shadowed.message)
+                log.info("%s", shadowed.message, extra=about(policy=shadowed.name))
             for name in sorted(self.in_force):
                 self._warn(name)
             log.info("%d policies are in force", len(self.in_force))
@@ -83,7 +85,8 @@ class Policies:
 
     def _warn(self, name: str) -> None:
         for warning in self.warnings.get(name, ()):
-            log.warning("policy %s: %s: %s", name, warning.item, warning.message)
+            fields = about(policy=name)
+            log.warning("policy %s: %s: %s", name, warning.item, warning.message, extra=fields)
 
     async def _read(self) -> None:
         """With the lock held."""

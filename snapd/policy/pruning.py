@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import Busy, LimitExceeded, Protected, SnapdError, TimedOut, Unavailable
 from ..inventory import Change, DomainPicture, Inventory
+from ..journal import about
 from ..model import JobState, Policy, Verb
 from ..operations import DAEMON, Asker, Job, Operations, Request, Wish
 from .prune import Pruner, victims
@@ -116,6 +117,7 @@ class Pruning:
             info.name,
             len(names),
             wait,
+            extra=about(info, policy=policy),
         )
 
     def _on_change(self, change: Change) -> None:
@@ -144,7 +146,8 @@ class Pruning:
             del self.deferred[uuid]
             await self._prune(picture, found.policy, found.names, found.tries)
         except SnapdError as e:
-            log.warning("VM %s is not pruned: %s", picture.info.name, e.message)
+            fields = about(picture.info, policy=found.policy, error=e)
+            log.warning("VM %s is not pruned: %s", picture.info.name, e.message, extra=fields)
             now = int(self._clock())
             self.deferred.setdefault(uuid, replace(found, tried=now, due=now + LONGEST_SECONDS))
         finally:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import SnapdError
 from ..inventory import DomainPicture, Inventory
+from ..journal import NOT_WRITTEN, about
 from ..model import DomainInfo, JobState, Snapshot, SnapshotKey, State, Status, Verb
 from ..operations import WAITING, Catalog, Job, Jobs
 from ..planning.retention import SKEW
@@ -131,7 +132,12 @@ class Resting:
         try:
             await self._store.write_rest(self._left.get(uuid) or RestRow(uuid, "", 0, ""))
         except SnapdError as e:
-            log.error("how VM %s was left could not be written down: %s", uuid, e.message)
+            log.error(
+                "how VM %s was left could not be written down: %s",
+                uuid,
+                e.message,
+                extra=about(uuid=uuid, error=e, event=NOT_WRITTEN),
+            )
 
     # --- our own jobs
 
@@ -188,7 +194,8 @@ class Resting:
         try:
             after = await self._inventory.refresh(uuid)  # it may have been started meanwhile
         except SnapdError as e:
-            log.warning("VM %s counts as changed: %s", uuid, e.message)
+            fields = about(uuid=uuid, error=e)
+            log.info("VM %s counts as changed: %s", uuid, e.message, extra=fields)
             after = None
         if mark != self._mark(uuid) or uuid not in self._owed:
             return

@@ -7,11 +7,12 @@ open until it is known what came of it: so no slot is doubled, and none is lost 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import SnapdError
+from ..journal import NOT_WRITTEN, RUN_FAILED, Event, about
 from ..model import DomainInfo
 from ..store import JobRow, RunRow, SlotRow, Store
 from .clock import ClockGuard
@@ -80,7 +81,8 @@ class Runs:
             try:
                 await self._store.write_fact("clock", now)
             except SnapdError as e:
-                log.error("the time could not be written down: %s", e.message)
+                fields = about(error=e, event=NOT_WRITTEN)
+                log.error("the time could not be written down: %s", e.message, extra=fields)
         return run
 
     async def failed(self, owed: Owed, error: SnapdError, job: JobRow | None) -> RunRow:
@@ -114,15 +116,6 @@ class Runs:
         changes: dict[str, Any],
     ) -> RunRow:
         assert owed.run is not None
-        owes_nothing = "last_ok" in changes
-        log.log(
-            logging.INFO if owes_nothing else logging.WARNING,
-            "policy %s on VM %s: %s: %s",
-            owed.policy.name,
-            owed.run.domain_name,
-            outcome,
-            reason,
-        )
         run = replace(
             owed.run,
             finished=int(self._clock()),
@@ -131,6 +124,7 @@ class Runs:
             snapshot=job.snapshot if job else "",
             job=job.id if job else 0,
         )
+        _say(run, changes)
         slot = replace(self._row(owed), **changes)
         self._slots.rows[slot.policy, slot.domain] = slot
         rows = [*_covered(owed.before, run), run]
@@ -138,7 +132,12 @@ class Runs:
         try:
             await self.write_late()
         except SnapdError as e:
-            log.error("what became of it could not be noted, and will be later: %s", e.message)
+            fields = _fields(run, e, NOT_WRITTEN)
+            log.error(
+                "what became of it could not be noted, and will be later: %s",
+                e.message,
+                extra=fields,
+            )
         for row in rows:
             for call in self._listeners:
                 call(row)
@@ -163,6 +162,36 @@ class Runs:
         begun = owed.run.started
         new = SlotRow(*key, begun, domain_name=owed.run.domain_name, last_ok=begun)
         return self._slots.rows.get(key, new)
+
+
+def _say(run: RunRow, changes: Mapping[str, Any]) -> None:
+    """One line that a run came to nothing; what was made is told by its job."""
+    level = logging.INFO if "last_ok" in changes else logging.WARNING
+    level = logging.DEBUG if run.outcome == MADE else level
+    event = RUN_FAILED if run.outcome == FAILED else None
+    fields = _fields(run, changes.get("error_name", ""), event)
+    log.log(
+        level,
+        "policy %s on VM %s: %s: %s",
+        run.policy,
+        run.domain_name,
+        run.outcome,
+        run.reason,
+        extra=fields,
+    )
+
+
+def _fields(run: RunRow, error: SnapdError | str, event: Event | None) -> dict[str, str]:
+    """What a line about a run has."""
+    return about(
+        run.domain_name,
+        uuid=run.domain,
+        snapshot=run.snapshot,
+        policy=run.policy,
+        job=run.job,
+        error=error,
+        event=event,
+    )
 
 
 def _opened(owed: Owed, info: DomainInfo, now: int) -> RunRow:

@@ -7,6 +7,7 @@ import logging
 
 from ..errors import SnapdError
 from ..inventory import Inventory
+from ..journal import of_job
 from ..model import JobState, Verb
 from ..operations import Job, Jobs, Request
 from .prune import Pruner, victims
@@ -45,4 +46,7 @@ class SafetyKeeper:
         try:
             await self._jobs.submit(request, self._pruner.prune_safety)
         except SnapdError as e:
-            log.warning("safety snapshots of VM %s stay: %s", row.domain_name, e.message)
+            fields = of_job(row, e)
+            log.warning(
+                "safety snapshots of VM %s stay: %s", row.domain_name, e.message, extra=fields
+            )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import SnapdError
+from ..journal import about
 from ..model import DomainInfo, Policy
 from ..planning.schedule import GRACE, Due, clamp, due, next_fire, parse, spread
 from ..store import SlotRow, Store
@@ -53,7 +54,11 @@ class Slots:
             return
         row = replace(self.row(policy, info, now), domain_name=info.name)
         if clamp(row.last_slot, now) != row.last_slot:
-            log.warning("policy %s: its last slot lay in the future; it goes on from now", policy)
+            log.warning(
+                "policy %s: its last slot lay in the future; it goes on from now",
+                policy,
+                extra=about(info, policy=policy),
+            )
             row = replace(row, last_slot=now, last_ok=min(row.last_ok, now))
         if anew:
             last_ok = row.last_ok if row.error_name else max(row.last_ok, now)

@@ -10,19 +10,21 @@ import pytest
 
 SNAPD = Path(__file__).parents[2] / "snapd"
 VOCABULARY = {"model", "errors"}
+TELLING = VOCABULARY | {"journal"}
 # One level only: what a room gets through another one is that one's business.
 MAY = {
     "model": set(),
     "errors": set(),
     "wire": VOCABULARY,
-    "hypervisor": VOCABULARY,
-    "store": VOCABULARY,
+    "hypervisor": TELLING,
+    "store": TELLING,
     "names": VOCABULARY,
+    "journal": VOCABULARY,
     "planning": VOCABULARY,
     "settings": VOCABULARY | {"planning"},
-    "inventory": VOCABULARY | {"hypervisor"},
-    "operations": VOCABULARY | {"hypervisor", "inventory", "store", "names"},
-    "policy": VOCABULARY | {"operations", "inventory", "store", "settings", "names", "planning"},
+    "inventory": TELLING | {"hypervisor"},
+    "operations": TELLING | {"hypervisor", "inventory", "store", "names"},
+    "policy": TELLING | {"operations", "inventory", "store", "settings", "names", "planning"},
     "cli": VOCABULARY | {"wire", "settings", "planning"},
 }
 # what builds and connects the rooms
