@@ -160,6 +160,7 @@ def guest(machine: Machine, module_guest: MachineGuest) -> MachineGuest:
     if module_guest.state() != "running":
         module_guest.virsh("destroy", check=False)
         module_guest.up()
+    module_guest.wait()
     for name in reversed(module_guest.snapshots()):
         module_guest.virsh("snapshot-delete", name)
     know(module_guest)

@@ -31,9 +31,12 @@ class MachineGuest:
         """Define a guest with one disk of 64 MiB in each of the folders (of the machine)."""
         images = [f"{folder}/{name}-{index}.qcow2" for index, folder in enumerate(folders)]
         with tempfile.TemporaryDirectory() as scratch:
-            for image in images:
-                made = recipe.make_disk(Path(scratch) / Path(image).name)
-                machine.copy(made.path, to=str(Path(image).parent))
+            blank = recipe.make_disk(Path(scratch) / "blank.qcow2")
+            blank.path.chmod(0o600)  # as virt-install leaves them
+            machine.copy(blank.path, to="/var/tmp")
+        machine.run(["mkdir", "-p", *folders])
+        for image in images:
+            machine.run(["cp", "-p", "/var/tmp/blank.qcow2", image])
         guest = cls(machine, name, images)
         disks = [Disk(Path(image)) for image in images]
         xml = recipe.domain_xml(name, disks, hardware or Hardware(agent=False))
