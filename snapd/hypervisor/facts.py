@@ -72,7 +72,8 @@ class Gatherer:
         except SnapdError as e:
             facts.unreadable[disk.target] = e.message
             if why := await self.files.unread(disk.source):
-                facts.unreadable[disk.target] += f"; {why.why}"
+                if why.why not in e.message:
+                    facts.unreadable[disk.target] += f"; {why.why}"
                 facts.whys[disk.source] = why
             elif disk.format == "qcow2" and await self.files.is_qcow2(disk.source) is False:
                 facts.misdeclared.add(disk.target)

@@ -88,13 +88,13 @@ class Images:
     ) -> T:
         if path in self._undead:
             raise _late(path, "an earlier qemu-img hangs on it")
+        place = await self._place(path)
         try:
             async with asyncio.timeout(SLOT_SECONDS):
                 await self._slots.acquire()
         except TimeoutError as e:
             raise _late(path, "too many other images are being read") from e
         try:
-            place = await self._place(path)
             out = await self._run(verb, path, format, answers, place)
         finally:
             self._slots.release()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.bed.guest import Guest
 from tests.bed.recipe import Disk, Hardware
@@ -23,7 +23,7 @@ class IdleGuest(Guest):
         self.inside: dict[int, str] = {}
 
     @classmethod
-    def empty(cls, name: str, images: Path, *, disks: Sequence[str] = ("qcow2",)) -> IdleGuest:
+    def empty(cls, name: str, images: Path, *, disks: Sequence[str] = ("qcow2",)) -> Self:
         folder = images / name
         folder.mkdir()
         made = [Disk(folder / f"vd{chr(97 + i)}.{form}", form) for i, form in enumerate(disks)]
