@@ -20,7 +20,10 @@ TOP = Path(__file__).parents[2]
 # {units} is where this suite's debhelper puts them.
 FILES = """
 virtsnapd        755 /usr/bin/virtsnapd
+virtsnapd        644 {units}/virtsnap-check.service
+virtsnapd        644 {units}/virtsnap-check.timer
 virtsnapd        644 {units}/virtsnapd.service
+virtsnapd        644 /usr/lib/systemd/catalog/virtsnapd.catalog
 virtsnapd        644 /usr/lib/systemd/user/virtsnapd.service
 virtsnapd        644 /usr/lib/sysusers.d/virtsnapd.conf
 virtsnapd        644 /usr/lib/tmpfiles.d/virtsnapd.conf
@@ -193,17 +196,30 @@ def test_user_and_the_buss_second_look_come_before_the_start(debs: dict[str, Deb
 
 def test_only_the_systems_service_is_enabled_and_started(debs: dict[str, Deb]) -> None:
     script = debs["virtsnapd"].control["postinst"]
-    assert "deb-systemd-helper enable 'virtsnapd.service'" in script
-    assert "deb-systemd-helper --quiet --user was-enabled" in script
-    invoked = re.findall(r"deb-systemd-invoke (.*?) >", script)
-    assert invoked == ["$_dh_action 'virtsnapd.service'"]
+    lines = [line.strip().removesuffix(" >/dev/null || true") for line in script.splitlines()]
+    asked = [line for line in lines if re.search("was-enabled|debian-installed", line)]
+    assert asked == [
+        # new: none is enabled; later: those that were. `was-enabled` says yes of what is new.
+        "if deb-systemd-helper --user debian-installed 'virtsnapd.service' ; then",
+        "if deb-systemd-helper --quiet --user was-enabled 'virtsnapd.service' ; then",
+        "if deb-systemd-helper --quiet was-enabled 'virtsnapd.service'; then",
+        "if deb-systemd-helper debian-installed 'virtsnap-check.timer'; then",
+        "if deb-systemd-helper --quiet was-enabled 'virtsnap-check.timer'; then",
+    ]
+    assert [line for line in lines if line.startswith("deb-systemd-invoke")] == [
+        "deb-systemd-invoke $_dh_action 'virtsnapd.service'",
+        # only what runs
+        "deb-systemd-invoke try-restart 'virtsnap-check.service' 'virtsnap-check.timer'",
+    ]
 
 
 def test_upgrade_stops_nothing_before_the_restart(debs: dict[str, Deb]) -> None:
     assert "preinst" not in debs["virtsnapd"].control
     script = debs["virtsnapd"].control["prerm"]
-    stop = script.index("deb-systemd-invoke stop 'virtsnapd.service'")
-    assert '[ "$1" = remove ]' in script[script.rindex("if ", 0, stop) : stop]
+    stops = [each.start() for each in re.finditer("deb-systemd-invoke stop", script)]
+    assert len(stops) == 2  # the service, and the check with its timer
+    for stop in stops:
+        assert '[ "$1" = remove ]' in script[script.rindex("if ", 0, stop) : stop]
 
 
 def test_lintian_finds_no_error_and_nothing_to_warn_of(

@@ -22,6 +22,9 @@ FILES = """
 virtsnapd        drwxr-xr-x /etc/virtsnapd
 virtsnapd        drwxr-xr-x /etc/virtsnapd/policies.d
 virtsnapd        -rwxr-xr-x /usr/bin/virtsnapd
+virtsnapd        -rw-r--r-- /usr/lib/systemd/catalog/virtsnapd.catalog
+virtsnapd        -rw-r--r-- /usr/lib/systemd/system/virtsnap-check.service
+virtsnapd        -rw-r--r-- /usr/lib/systemd/system/virtsnap-check.timer
 virtsnapd        -rw-r--r-- /usr/lib/systemd/system/virtsnapd.service
 virtsnapd        drwxr-xr-x /usr/lib/systemd/system/virtsnapd.service.d
 virtsnapd        -rw-r--r-- /usr/lib/systemd/system/virtsnapd.service.d/back-off.conf
