@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .common import add_command, job_options, policy_option, seconds, vm_argument
+from .common import add_command, job_options, policy_option, seconds, snapshot_argument, vm_argument
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -43,9 +43,7 @@ def add(commands: Commands) -> None:
         virtsnap history web-1 before-upgrade""",
     )
     vm_argument(history, nargs="?", default="")
-    history.add_argument(
-        "snapshot", metavar="SNAPSHOT", nargs="?", default="", help="of this one only, also if gone"
-    )
+    snapshot_argument(history, nargs="?", default="", help="of this one only, also if gone")
 
 
 def _check(commands: Commands) -> None:
