@@ -1,7 +1,8 @@
 """Files -> Settings and Policy, strictly: a key or value that we do not know is an error.
 
 values.py: reading tables and values; daemon.py: virtsnapd.toml; policies.py: policy definitions;
-folders.py: policy files and the folders that hold them; zones.py: time zones of the host.
+folders.py: policy files and the folders that hold them; zones.py: time zones of the host; keys.py:
+every key for people.
 """
 
 from .daemon import Settings, load_daemon
