@@ -13,6 +13,8 @@ CLIENT_PACKAGES="libglib2.0-bin python3-gi gir1.2-glib-2.0 python3-dbus bash-com
 # What builds the packages and looks at them (packaging/deb); the last two make the manual pages.
 BUILD_PACKAGES="dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-setuptools lintian
     libglib2.0-dev-bin python3-docutils"
+# What a machine of tests/system has beside all that: it boots from this one's root.
+SYSTEM_PACKAGES="systemd-sysv libpam-systemd dbus-user-session polkitd passwd procps tar mount"
 
 say() {
     printf '%s\n' "$*" >&2
