@@ -247,7 +247,7 @@ class Inventory:
                     pass  # gone between listing and reading, and told as such
                 except SnapdError as e:
                     fields = about(uuid=uuid, error=e)
-                    log.info("VM %s could not be read: %s", uuid, e.message, extra=fields)
+                    log.debug("VM %s could not be read: %s", uuid, e.message, extra=fields)
 
         await asyncio.gather(*(one(uuid) for uuid in uuids))
 
@@ -328,7 +328,7 @@ class Inventory:
 
     async def run(self) -> None:
         """Read all on (re)connect and at each poll, single domains as events ask; for ever."""
-        due = 0.0
+        due, said = 0.0, ""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -345,8 +345,10 @@ class Inventory:
                     await self._read_everything()
                     due = loop.time() + POLL_SECONDS
                 self._look_at_wanted()
+                said = ""
             except SnapdError as e:
-                log.warning("the VMs could not be read: %s", e.message)
+                level, said = logging.DEBUG if said == e.message else logging.WARNING, e.message
+                log.log(level, "the VMs could not be read: %s", e.message, extra=about(error=e))
                 due = min(due, loop.time() + 1)
 
     async def _read_everything(self) -> None:

@@ -79,7 +79,6 @@ PROBLEMS = {
     "redefined": Event("38812cb14ccd4c1382b80f355cabf38f", "DOMAIN UUID PROBLEM"),
     "run-failed": Event("7610e5458386417b9700732a952aadc2", "DOMAIN UUID POLICY PROBLEM"),
     "settings-file": Event("545d73b5b9a64dc78c0b815d2e338dcc", "PROBLEM"),
-    "storage-hangs": Event("542600e72a8c437f87dc9813badb51b4", "PROBLEM"),
     "storage-hangs": Event("99debbcfcb40459c87043cddc43db472", "PROBLEM"),
     "store-lost": Event("f8ef4665afe744eebe621621274747e4", "PROBLEM"),
     "uncovered": Event("f81cb9e1e6df43bbb9c05ef22b9e5200", "DOMAIN UUID PROBLEM"),

@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 import libvirt
 
 from ..errors import TimedOut, Unavailable
+from ..journal import CONNECTION_LOST, about
 from .errormap import broken_off, translate
 from .loop import EventLoop
 
@@ -114,7 +115,10 @@ class Connections:
             finally:
                 await self._drop()
                 self._on_change(False)
-            log.warning("the connection to libvirt at %s is lost: %s", self.uri, self.error)
+            fields = about(event=CONNECTION_LOST)
+            log.warning(
+                "the connection to libvirt at %s is lost: %s", self.uri, self.error, extra=fields
+            )
 
     @property
     def _session(self) -> bool:

@@ -145,11 +145,9 @@ class Engine:
                 await self.look()
                 pause, failures = self._pause(), 0
             except Exception as e:
-                failed = "the policies could not be run"
-                if isinstance(e, SnapdError):
-                    log.error("%s: %s", failed, e.message)
-                else:
-                    log.exception("%s", failed)
+                level = logging.DEBUG if failures else logging.ERROR
+                fault = None if isinstance(e, SnapdError) else e
+                log.log(level, "the policies could not be run: %s", e, exc_info=fault)
                 await asyncio.sleep(min(FAILED_SECONDS * 2**failures, SLICE_SECONDS))
                 failures = min(failures + 1, 16)
                 continue

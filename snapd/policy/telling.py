@@ -15,6 +15,8 @@ AGAIN_SECONDS = 86400.0
 PATIENCE = {"not-connected": 60.0, "unread": 60.0}
 """Seconds, by problem word: what restarts of libvirt and a busy VM bring about for a while."""
 CONNECTION = "not-connected"
+CHOSEN = {"no-policy", "held"}
+"""What an admin has not done yet, or has done: that is no alarm."""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class Telling:
             return
         known.told = now
         level = logging.ERROR if critical else logging.WARNING
+        level = journal.NOTICE if found.problem in CHOSEN else level
         log.log(level, "%s%s", again, found.message, extra=journal.of_problem(found))
 
     def _gone(self, known: _Known) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from ..journal import NOT_WRITTEN, about
 from . import opening
 
 T = TypeVar("T")
@@ -21,13 +22,18 @@ class Database:
 
     _pool: ThreadPoolExecutor
     _db: sqlite3.Connection
+    _said = ""
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            done = await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except sqlite3.Error as e:
-            log.error("the store: %s", e)
+            if (why := str(e)) != self._said:  # once, while a full disk lasts
+                self._said = why
+                log.error("the store: %s", why, extra=about(event=NOT_WRITTEN))
             raise opening.failure(e) from e
+        self._said = ""
+        return done
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
