@@ -161,6 +161,12 @@ def test_files_and_their_modes_are_those_of_the_list(packages: Packages) -> None
     assert sorted(found) == sorted(wanted)
 
 
+def test_admins_folders_are_left_as_they_are_found(packages: Packages) -> None:
+    rows = packages.ask("virtsnapd", "[%{FILEFLAGS:fflags} %{FILENAMES}\n]")
+    ours = {path for flags, _, path in (row.partition(" ") for row in rows) if "g" in flags}
+    assert ours == {"/etc/virtsnapd", "/etc/virtsnapd/policies.d"}
+
+
 def test_all_is_roots_and_no_path_is_in_two_packages(packages: Packages) -> None:
     assert {file.owner for file in packages.files} == {"root:root"}
     paths = [file.path for file in packages.files]
