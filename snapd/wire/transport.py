@@ -91,7 +91,8 @@ class Transport:
                 return transport
             except (OSError, EOFError, AuthError, InvalidAddressError, ValueError) as error:
                 last = error
-        raise WireError(NO_SERVER, one_line(f"no bus at {address!r}: {last}"))
+        said = str(last) or "it does not answer"
+        raise WireError(NO_SERVER, one_line(f"no bus at {address!r}: {said}"))
 
     async def _open(self, address: str, timeout: float) -> None:
         connection = Connection(address, self._on_message)
