@@ -87,9 +87,13 @@ def candidates(words: list[str], prefix: str) -> dict[str, str]:
     values = {"--memory": MEMORY, "--quiesce": QUIESCE}.get(last)
     if values is None or not any(one.startswith(prefix) for one in values):
         words = spell_out(words)
-    option = prefix.startswith("-") and "--" not in words
+    names_only = "--" in words
+    option = prefix.startswith("-") and not names_only
     if option and "=" in prefix:
         words = [*words, prefix.partition("=")[0]]  # as argcomplete's own entry does
+    if "--" in words and not any(one.startswith("-") for one in words[words.index("--") + 1 :]):
+        # the argparse of Python 3.13 does not say what may follow it
+        words = [one for one in words if one != "--"]
     finder = Finder(build(), always_complete_options=False, default_completer=nothing)
     found = finder._get_completions(["virtsnap", *words], prefix if option else "", "", None)
     texts: dict[str, str] = {}
@@ -97,7 +101,7 @@ def candidates(words: list[str], prefix: str) -> dict[str, str]:
         for which, text in finder.get_display_completions().items():
             texts |= dict.fromkeys(which.split(), text or "")
     # a name that begins with a dash would be taken for an option
-    fit = (one for one in found if option or "--" in words or not one.startswith("-"))
+    fit = (one for one in found if option or names_only or not one.startswith("-"))
     return {one: texts.get(one, "") for one in fit}
 
 
