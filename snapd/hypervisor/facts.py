@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import contextlib
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import libvirt
 
 from ..errors import SnapdError
 from ..model import Disk
+from . import host
 from .files import Files
 from .images import ImageInfo, Images
 from .needs import Want
 from .protocol import DomainFacts, Need
+from .unseen import OURS_ALONE
 from .users import Users
 
 LOCAL = ("file", "block")
@@ -46,6 +52,24 @@ class Gatherer:
             ),
         )
         await self._look_below(facts)
+
+    async def doubt(
+        self,
+        facts: DomainFacts,
+        look: Callable[[Callable[[libvirt.virDomain], set[str]]], Awaitable[set[str]]],
+    ) -> None:
+        """Have libvirt look for what isn't there: the service may not see all that it does."""
+        if not facts.missing:
+            return
+        with contextlib.suppress(SnapdError):
+            ask = partial(host.sees, info=facts.info, files=frozenset(facts.missing))
+            for path in await look(ask):
+                facts.missing.discard(path)
+                facts.unknown.add(path)
+                facts.whys[path] = OURS_ALONE
+        for disk in (*facts.info.disks, *([facts.info.nvram] if facts.info.nvram else [])):
+            if facts.whys.get(disk.source) is OURS_ALONE and disk.target in facts.unreadable:
+                facts.unreadable[disk.target] += f"; {OURS_ALONE.why}"
 
     async def writer(self, facts: DomainFacts) -> str:
         """Who works on the images of a VM that is off, as a holder: libvirt's own qemu-img, which

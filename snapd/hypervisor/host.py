@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import libvirt
 
+from ..model import DomainInfo
 from .chains import Chain, Chains, Volume
 from .chains import chains as chains_of
 from .chains import volume as volume_of
@@ -48,6 +50,22 @@ def _has_device(conn: libvirt.virConnect, want: Want) -> bool:
 
 def _has_volume(_conn: libvirt.virConnect, want: Want) -> bool:
     return bool(want.path)
+
+
+def sees(dom: libvirt.virDomain, info: DomainInfo, files: Collection[str]) -> set[str]:
+    """Those of the files that libvirt finds: disks of a VM that is off (of one that runs it tells
+    what QEMU has open), and volumes of its pools."""
+    found = set()
+    for disk in info.disks:
+        if disk.source in files and not info.state.active:
+            with contextlib.suppress(libvirt.libvirtError):
+                dom.blockInfo(disk.target)
+                found.add(disk.source)
+    for path in set(files) - found:
+        with contextlib.suppress(libvirt.libvirtError):
+            dom.connect().storageVolLookupByPath(path).info()
+            found.add(path)
+    return found
 
 
 def resolved(conn: libvirt.virConnect, wants: Iterable[Want]) -> tuple[Want, ...]:

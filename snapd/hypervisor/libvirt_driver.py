@@ -22,7 +22,6 @@ from .connection import Connections, Server
 from .facts import Gatherer
 from .files import Files, metadata_folder
 from .images import ImageCheck, Images
-from .lanes import Lanes
 from .needs import Want, wanted
 from .outline import rolled_back
 from .protocol import DomainEvent, DomainFacts
@@ -50,8 +49,8 @@ class LibvirtHypervisor:
         self._on_event: list[Callable[[DomainEvent], None]] = []
         self._on_connection: list[Callable[[bool], None]] = []
         self._connections = Connections(uri, self._opened, self._connection_changed)
-        self._lanes = Lanes()
-        self._images, self._files = Images(lanes=self._lanes), Files(self._lanes)
+        self._images = Images()
+        self._files = Files(self._images.lanes)
         sources = Sources(self.list_domains, self._chains, self._volumes)
         self._users = Users(sources, self._images, self._files)
         self._gatherer = Gatherer(self._images, self._files, self._users)
@@ -81,7 +80,7 @@ class LibvirtHypervisor:
         return self._monitor_allowed or self._connections.shared
 
     def hanging(self) -> Mapping[str, int]:
-        return self._lanes.hanging()
+        return self._images.lanes.hanging()
 
     def alive(self) -> bool:
         """Whether libvirt's event thread turns."""
@@ -181,6 +180,7 @@ class LibvirtHypervisor:
         facts, wants = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
         if self.has_images:
             await self._gatherer.add(facts, wants if snapshot else None)
+            await self._gatherer.doubt(facts, lambda call: self._look(uuid, "", call, READ_SECONDS))
             if not facts.info.state.active:
                 facts = replace(facts, holder=await self._gatherer.writer(facts))
         return facts

@@ -24,6 +24,11 @@ HIDDEN = Unseen(
     "DeviceAllow=block-* r (systemctl edit virtsnapd)",
     ("allow-devices",),
 )
+OURS_ALONE = Unseen(
+    "libvirt sees it, and virtsnapd's service does not: its settings hide it, or it is on a mount "
+    "that the service does not get (systemctl restart virtsnapd)",
+    ("allow-reading",),
+)
 
 
 def unseen(error: Exception, *, device: bool) -> Unseen:

@@ -12,10 +12,11 @@ import pytest
 
 from tests.bed.dead import dead_storage
 from tests.bed.private import PrivateLibvirt
+from tests.bus import private_bus
 from tests.client import Client, Daemon, Row
 from tests.qemu.conftest import know
 from tests.qemu.idle import IdleGuest
-from tests.qemu.steps import listed, tags
+from tests.qemu.steps import listed, qemu_img, tags
 
 COUNT = 12
 PLAIN = {"memory": "no", "quiesce": "no"}
@@ -139,3 +140,37 @@ def test_disk_on_a_device_that_cannot_be_seen_is_not_missing(
         (blocker,) = preview["Blockers"]
         assert "PrivateDevices=no" in blocker["Message"]
         assert blocker["Ways"] == ["allow-devices"]
+
+
+class Narrow(Daemon):
+    """A daemon that sees a folder as empty, as its service may by a drop-in."""
+
+    hidden: Path
+
+    def command(self) -> list[str]:
+        hide = f'mount -t tmpfs none "{self.hidden}" && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", hide, "sh", *super().command()]
+
+
+def test_disk_that_only_libvirt_sees_is_not_missing(bed: PrivateLibvirt, tmp_path: Path) -> None:
+    place = bed.scratch / "hidden"
+    place.mkdir()
+    qemu_img("create", "-q", "-f", "qcow2", place / "there.qcow2", "1M")
+    places = {"there": place / "there.qcow2", "gone": place / "gone.qcow2"}
+    with private_bus() as own, far_guests(bed, places) as guests:
+        daemon = Narrow(own.address, "qemu:///system", tmp_path)
+        daemon.hidden = place
+        daemon.start()
+        try:
+            with Client(own.address) as client:
+                for guest in guests:
+                    know(client, guest)
+                there, gone = (
+                    client.call("PreviewCreate", g.name, "x", **PLAIN)["Blockers"][0]
+                    for g in guests
+                )
+                assert (there["Reason"], gone["Reason"]) == ("image-unreadable", "missing-disk")
+                assert "libvirt sees it" in there["Message"]
+        finally:
+            daemon.close()
+        print(daemon.log)
