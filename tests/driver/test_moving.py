@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.bus import PrivateBus
-from tests.client import Client, Row
+from tests.client import Client, Daemon, Row
 from tests.driver.house import House, many, problems, uuid_of
 from tests.driver.test_policy_files import with_definition
 from tests.driver.test_retention import own
@@ -136,3 +136,23 @@ def test_store_that_cannot_be_upgraded_is_kept_and_nothing_is_pruned(house: Hous
         with closing(sqlite3.connect(path)) as db:
             assert db.execute("SELECT count(*) FROM snapshots").fetchone() == (3,)
             assert db.execute("PRAGMA user_version").fetchone() == (3,)
+
+
+class Small(Daemon):
+    """A daemon whose files cannot grow past 64 KiB."""
+
+    def command(self) -> list[str]:
+        return ["prlimit", "--fsize=65536", "--", *super().command()]
+
+
+def test_store_without_room_to_be_upgraded_waits_for_it(house: House, tmp_path: Path) -> None:
+    filled = f"INSERT INTO facts VALUES ('x', '{'x' * 300_000}');"
+    with closing(sqlite3.connect(house.store)) as db:
+        db.executescript((STORE / "v3.sql").read_text() + filled)
+    before = house.store.read_bytes()
+    small = Small(house.address, house.host, tmp_path)
+    with pytest.raises(AssertionError, match="virtsnapd's own store cannot be"):
+        small.start()
+    assert [p.name for p in house.daemon.state.iterdir() if "store" in p.name] == ["store.sqlite"]
+    assert house.store.read_bytes()[100:] == before[100:]  # but for the header, which says WAL now
+    assert "store-lost" not in problems(house.start())
