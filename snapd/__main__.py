@@ -7,6 +7,7 @@ import asyncio
 import faulthandler
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the daemon; the exit status is 0 after SIGTERM, 1 after anything else."""
     place = _place(options.build(), sys.argv[1:] if arguments is None else arguments)
     faulthandler.enable()  # the watchdog of systemd ends us with SIGABRT: what was being done then?
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # to systemd, an end by it would be a clean one
     say = _journal if journal.setup() else _say
 
     async def run_and_leave() -> None:

@@ -346,6 +346,7 @@ def _hangup(rooms: Rooms, notifier: Notifier) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as it was before: see main()
         for task in tasks:
             task.cancel()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,33 @@ def first_answer(ask: Callable[[], object]) -> object:
         except WireError as e:
             assert e.name.endswith(("ServiceUnknown", "NameHasNoOwner")), e
             assert time.monotonic() < deadline
+
+
+def is_locked(state: Path) -> bool:
+    with (state / "lock").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_hangup_that_comes_before_files_can_be_read_again_ends_nothing(house: House) -> None:
+    """systemd takes a service that ends by it for one that was to end, and starts it no more."""
+    house.start()
+    house.stop()
+    with closing(sqlite3.connect(house.store, isolation_level=None)) as store:
+        store.execute("PRAGMA locking_mode = EXCLUSIVE")
+        store.execute("BEGIN EXCLUSIVE")
+        with ThreadPoolExecutor(1) as pool:
+            started = pool.submit(house.daemon.start)
+            while not is_locked(house.daemon.state):  # by the daemon, which waits for the store now
+                assert not started.done()
+                time.sleep(0.01)
+            os.kill(house.daemon.pid, signal.SIGHUP)
+            store.close()
+            started.result()
+    assert len(house.client.rows("ListDomains")) == 3
 
 
 @pytest.mark.parametrize("_again", range(3))
