@@ -79,7 +79,7 @@ def _work(job: Job) -> str:
         return f"finding out what became of the {verb} of VM {name}"
     if job.row.state is not JobState.RUNNING or job.inline or verb not in _DOING:
         return ""
-    return _DOING[verb].format(name)
+    return _DOING[verb].replace("{}", name)
 
 
 def status(rooms: Rooms) -> str:
