@@ -138,6 +138,15 @@ class Machine:
         command = ["journalctl", "-q", "--all", "-o", "json", f"--boot={boot}", *words, *matches]
         return [json.loads(line) for line in self.run(command).splitlines()]
 
+    def session(self, user: str) -> list[str]:
+        """Words that put a command into a user's own session, whose systemd and bus then run:
+        machine.run([*machine.session("member"), "systemctl", "--user", "status"])."""
+        self.run(["loginctl", "enable-linger", user])
+        runtime = f"/run/user/{self.run(['id', '-u', user])}"
+        self.wait(lambda: self.ran(["test", "-S", f"{runtime}/bus"]).returncode == 0)
+        places = [f"XDG_RUNTIME_DIR={runtime}", f"DBUS_SESSION_BUS_ADDRESS=unix:path={runtime}/bus"]
+        return ["runuser", "-u", user, "--", "env", f"HOME=/home/{user}", *places]
+
     # --- virtsnapd
 
     def virtsnap(self, *words: str, user: str | None = None, check: bool = True) -> str:

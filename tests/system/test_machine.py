@@ -16,14 +16,14 @@ from tests.system.conftest import NewMachine
 from tests.system.machines import SCRIPT, STATES, Machine
 
 TOP = Path(__file__).parents[2]
-LAYERS = Path("/var/tmp/virtsnapd-machines")
+LAYERS = [Path("/var/tmp/virtsnapd-machines"), Path("/dev/shm/virtsnapd-machines")]
 UP = "import sys; from pathlib import Path; from tests.system.machines import Machine; "
 UP += "Machine(sys.argv[1]).up(Path(sys.argv[2])); print('up', flush=True); input()"
 
 
 def traces(name: str, namespace: str) -> list[str]:
     """What there is of a machine: folders, cgroups, mounts, processes in its pid namespace."""
-    found = [str(place / name) for place in (STATES, LAYERS) if (place / name).exists()]
+    found = [str(place / name) for place in (STATES, *LAYERS) if (place / name).exists()]
     for mount in re.findall(r"^\S+ (\S+) cgroup2", Path("/proc/mounts").read_text(), re.M):
         found += [str(path) for path in Path(mount).glob(f"**/{name}")]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if name in line]
