@@ -39,9 +39,10 @@ import pytest
 
 from tests.bed import recipe
 from tests.system.guests import MachineGuest
-from tests.system.machines import SCRIPT, Machine
+from tests.system.machines import SCRIPT, Failed, Machine
 
 TOP = Path(__file__).parents[2]
+JOURNAL = ["journalctl", "-q", "--no-pager"]
 USERS = {"member": ["--groups", "libvirt"], "other": []}
 """Users of every machine with the packages, beside root, and what useradd is told of them."""
 APT = [
@@ -101,7 +102,8 @@ def root() -> Path:
 
 
 @contextlib.contextmanager
-def _machines(root: Path) -> Iterator[NewMachine]:
+def _machines(root: Path, *, tell: bool = False) -> Iterator[NewMachine]:
+    """tell: print their journals at the end."""
     made: list[Machine] = []
 
     def make(name: str) -> Machine:
@@ -114,12 +116,14 @@ def _machines(root: Path) -> Iterator[NewMachine]:
         yield make
     finally:
         for machine in made:
+            if tell:
+                print(machine.run(JOURNAL, check=False))
             machine.down()
 
 
 @pytest.fixture
 def new_machine(root: Path) -> Iterator[NewMachine]:
-    with _machines(root) as new:
+    with _machines(root, tell=True) as new:
         yield new
 
 
@@ -132,8 +136,12 @@ def fresh(new_machine: NewMachine) -> Machine:
 def module_machine(root: Path, debs: list[Path]) -> Iterator[Machine]:
     with _machines(root) as new:
         made = new("module")
-        add_users(made)
-        install(made, debs)
+        try:
+            add_users(made)
+            install(made, debs)
+        except Failed:
+            print(made.run(JOURNAL, check=False))
+            raise
         yield made
 
 
@@ -142,11 +150,7 @@ def machine(module_machine: Machine, request: pytest.FixtureRequest) -> Iterator
     """See above; what its journal has of a test is printed, for where that fails."""
     cursor = module_machine.run("journalctl -q -n 0 --show-cursor").partition("cursor: ")[2]
     yield module_machine
-    print(
-        module_machine.run(
-            ["journalctl", "-q", "--no-pager", f"--after-cursor={cursor}"], check=False
-        )
-    )
+    print(module_machine.run([*JOURNAL, f"--after-cursor={cursor}"], check=False))
 
 
 @pytest.fixture(scope="module")
