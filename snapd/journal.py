@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
 import re
+import socket
+import struct
 import sys
 import threading
 import time
@@ -27,6 +30,9 @@ NOTICE = 25
 logging.addLevelName(NOTICE, "NOTICE")
 VALUE_CHARS = 256
 MESSAGE_CHARS = 4096
+TEXT_CHARS = 32_768
+"""A message with its traceback: a datagram holds 200 KiB."""
+SOCKET = "/run/systemd/journal/socket"
 WAITING_LINES = 10_000
 LEAVING_SECONDS = 2.0
 UNKNOWN = "unknown"
@@ -178,7 +184,9 @@ def setup() -> bool:
     level = logging.DEBUG if os.environ.get("DEBUG_INVOCATION") else logging.INFO
     handler: logging.Handler
     if _systemd is not None and stderr_is_journal():
-        lines = _systemd.JournalHandler(sender_function=_send, SYSLOG_IDENTIFIER=IDENTIFIER)
+        lines = _systemd.JournalHandler(
+            sender_function=_Socket().send, SYSLOG_IDENTIFIER=IDENTIFIER
+        )
         handler = Unhurried(lines)
         handler.setFormatter(_Line("%(message)s"))
     else:
@@ -206,13 +214,30 @@ class _Line(logging.Formatter):
         return super().formatMessage(record)
 
 
-def _send(text: str, /, **fields: object) -> None:
-    """Send a line. JournalHandler passes all that a record has, its arguments, too, and knows no
-    level between info and warning."""
-    if fields.get("levelno") == NOTICE:
-        fields["PRIORITY"] = "5"
-    kept = {n: v for n, v in fields.items() if n in _PLAIN or _OURS.fullmatch(n)}
-    _systemd.send(_SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text), **kept)
+class _Socket:
+    """Journald's, in place of systemd-python's send: that holds Python's lock while it blocks, so
+    that no thread goes on (measured: the watchdog ended us)."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def send(self, text: str, /, **fields: object) -> None:
+        """Send a line; blocks while journald does not read. JournalHandler passes
+        all that a record has, its arguments, too, and knows no level between info and warning."""
+        if fields.get("levelno") == NOTICE:
+            fields["PRIORITY"] = "5"
+        kept = {n: v for n, v in fields.items() if n in _PLAIN or _OURS.fullmatch(n)}
+        line = {"MESSAGE": text[:TEXT_CHARS], **kept}
+        with contextlib.suppress(OSError):  # no journald: nobody is there to be told
+            self._socket.sendto(b"".join(_field(n, v) for n, v in line.items()), SOCKET)
+
+
+def _field(name: str, value: object) -> bytes:
+    """A field in journald's own protocol: a value of several lines comes with its length."""
+    content = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", str(value)).encode()
+    if b"\n" not in content:
+        return b"%s=%s\n" % (name.encode(), content)
+    return b"%s\n%s%s\n" % (name.encode(), struct.pack("<Q", len(content)), content)
 
 
 class Unhurried(QueueHandler):

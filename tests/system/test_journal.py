@@ -17,6 +17,8 @@ from tests.system.machines import Machine, Row
 
 POLICY = 'domains = ["raw"]\nschedule = "@yearly"\n[keep]\nlast = 2\n'
 IDLE_SECONDS = 20
+QUEUE = 512
+"""Lines that wait in journald's socket at most: systemd's value of net.unix.max_dgram_qlen."""
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -120,6 +122,25 @@ def test_idle_daemon_says_nothing(machine: Machine, guest: MachineGuest) -> None
     before = lines(machine, _TRANSPORT="journal")
     time.sleep(IDLE_SECONDS)
     assert lines(machine, _TRANSPORT="journal") == before
+
+
+def test_journald_that_stands_still_holds_nobody_up(machine: Machine) -> None:
+    """A send to it blocks then, once its queue is full: by far more lines than it can hold."""
+    call = "busctl call org.virtsnap.Snapd1 /org/virtsnap/Snapd1 org.virtsnap.Snapd1.Manager"
+    before = len(lines(machine, _TRANSPORT="journal"))
+    machine.systemctl("kill", "--signal=STOP", "systemd-journald")
+    try:
+        asked = f"for i in $(seq {QUEUE + 50}); do {call} Reload 'a{{sv}}' 0; done"
+        machine.run(f"{asked} >/dev/null", timeout=120)
+        begun = time.monotonic()
+        machine.call("ListDomains", "a{sv}", "0")
+        assert time.monotonic() - begun < 5
+    finally:
+        machine.systemctl("kill", "--signal=CONT", "systemd-journald")
+    machine.wait(
+        lambda: len(lines(machine, _TRANSPORT="journal")) >= before + QUEUE + 50,
+        what="all lines are there",
+    )
 
 
 def test_abort_by_the_watchdog_leaves_the_stacks(machine: Machine) -> None:
