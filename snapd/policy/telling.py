@@ -12,8 +12,9 @@ from ..model import Problem
 
 log = logging.getLogger(__name__)
 AGAIN_SECONDS = 86400.0
-PATIENCE = {"not-connected": 60.0, "unread": 60.0}
-"""Seconds, by problem word: what restarts of libvirt and a busy VM bring about for a while."""
+PATIENCE = {"not-connected": 60.0, "storage-hangs": 30.0, "unread": 60.0}
+"""Seconds, by problem word: what restarts of libvirt, disks that spin up and a busy VM bring about
+for a while."""
 CONNECTION = "not-connected"
 CHOSEN = {"no-policy", "held"}
 """What an admin has not done yet, or has done: that is no alarm."""
