@@ -10,6 +10,9 @@ from . import text
 _WAYS = {
     "adopt": "adopt them, where they are known to be ours",
     "all-disks": "leave --disks out: all disks are taken",
+    "allow-devices": "let the service see devices: systemctl edit virtsnapd, with PrivateDevices=no "
+    "and DeviceAllow=block-* r below [Service]",
+    "allow-reading": "let the user virtsnapd read the image where it is",
     "attach-disk": "attach the disk again, or shut the VM off and on",
     "bring-it-back": "bring it back, and start it: a network by virsh net-start",
     "convert-to-qcow2": "convert the disk: qemu-img convert -O qcow2, with the VM off",
@@ -28,6 +31,7 @@ _WAYS = {
     "internal": "ask for kind internal",
     "make-room": "make room on the file system of its images",
     "max-pause": "allow a longer standstill: --max-pause",
+    "mend-storage": "bring the storage back; what was missed is then made up for",
     "memory": "save RAM as well: --memory",
     "memory-auto": "leave --memory out: RAM is saved where there is any",
     "no-memory": "leave RAM out: --no-memory",
