@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from snapd.cli.output import plugin
 from snapd.cli.output.prometheus import metrics
+from snapd.cli.output.screen import Screen
 from snapd.cli.verdict import Seen, findings
 from tests.unit.checks import VM1, VM2, covered, problem
 
@@ -231,3 +233,17 @@ def test_metrics_have_a_series_once_while_two_vms_have_one_name() -> None:
 
 def test_metrics_of_a_part_have_no_health_of_the_whole() -> None:
     assert ("virtsnap_health", ()) not in samples(metrics(Seen("running", health=None)))
+
+
+def test_export_is_as_it_is_for_a_file(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    Screen(json=False).export('x{domain="gr\u00f6\u00dfe\x1b[31m"} 0\n')
+    sys.stdout.flush()
+    assert capfdbinary.readouterr().out == b'x{domain="gr\xc3\xb6\xc3\x9fe\x1b[31m"} 0\n'
+
+
+def test_export_reaches_no_terminal_with_an_escape(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    Screen(json=False).export("one\x1b[31m 0\ntwo 1\n")
+    assert capsys.readouterr().out == "one\\x1b[31m 0\ntwo 1\n"
