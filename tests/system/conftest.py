@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,12 +74,8 @@ def add_users(machine: Machine) -> None:
 
 
 @pytest.fixture(scope="session")
-def debs() -> list[Path]:
-    """The three packages."""
-    if os.geteuid() != 0:
-        pytest.fail(
-            "tests/system boots machines and needs root: sudo PYTHON -m pytest tests/system"
-        )
+def debs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The three packages, in copies: another run may build new ones meanwhile."""
     if folder := os.environ.get("VIRTSNAPD_TEST_DEBS"):
         found = sorted(Path(folder).glob("*.deb"))
     else:
@@ -90,12 +87,15 @@ def debs() -> list[Path]:
         "virtsnap-common",
         "virtsnapd",
     ]
-    return found
+    kept = tmp_path_factory.mktemp("debs")
+    return [Path(shutil.copy(deb, kept)) for deb in found]
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
     """What the machines are made from."""
+    if os.geteuid() != 0:
+        pytest.fail("tests/system boots machines, as root: sudo PYTHON -m pytest tests/system")
     recipe.accelerator()
     subprocess.run([SCRIPT, "sweep"], check=True, timeout=120)
     return Path(os.environ.get("VIRTSNAPD_TEST_ROOT", "/"))
