@@ -36,7 +36,10 @@ HOLD_AT_MOST = 600.0
 """Seconds of one job after which the host may stop all the same: a stuck VM is no reason."""
 GRANT_SECONDS = 2.0
 PROGRAM = "systemd-inhibit"
-MODES = ("block", "delay")  # who may not block may delay, for some seconds
+MODES = ("block-weak", "block", "delay")
+"""Before systemd 257 `block` lets root stop the host all the same. Since then it refuses root, too,
+an UPS whose battery runs out among them, and `block-weak` is what it was. Who may not block may
+delay, for some seconds."""
 _WHY = {
     Verb.CREATE: "a snapshot of VM {} is being made",
     Verb.REVERT: "VM {} is being reverted to a snapshot",

@@ -28,6 +28,7 @@ TOP = Path(__file__).parents[2]
 SOURCES = TOP / "packaging/man.d"
 PAGES = {"virtsnap.1", "virtsnapd.8", "virtsnapd-policy.5", "org.virtsnap.Snapd1.5"}
 SERVICE = (TOP / "systemd/system/virtsnapd.service").read_text()
+TMPFILES = (TOP / "systemd/virtsnapd.tmpfiles").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +265,7 @@ def test_places_that_the_pages_name_are_those_of_the_code_and_the_unit() -> None
     text = "".join(page.read_text() for page in SOURCES.glob("*.rst"))
     named = {path.rstrip("/") for path in re.findall(r"\*(/(?:etc|usr|var)/[^*]*)\*", text)}
     assert "StateDirectory=virtsnapd\n" in SERVICE
-    assert "ConfigurationDirectory=virtsnapd\n" in SERVICE
+    assert "d /etc/virtsnapd/policies.d " in TMPFILES
     assert named == {
         "/usr/share/virtsnapd/dbus",
         str(templates.INSTALLED),

@@ -19,12 +19,12 @@ from snapd import logind
 
 @dataclass
 class FakeLogind:
-    """preparing: what it says when it is asked; denied: modes of inhibitors that it refuses; mute:
-    it answers nothing."""
+    """preparing: what it says when it is asked; denied: modes of inhibitors that it refuses, as
+    systemd before 257 does with one that it doesn't know; mute: it answers nothing."""
 
     bus: MessageBus
     preparing: bool = False
-    denied: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ("block-weak",)
     mute: bool = False
     given: list[tuple[str, int]] = field(default_factory=list)
 

@@ -293,11 +293,24 @@ def test_host_is_delayed_where_it_may_not_be_blocked(
     system_bus: PrivateBus, tmp_path: Path
 ) -> None:
     async def body(jobs: Jobs, fake: FakeLogind) -> None:
-        fake.denied = ("block",)
+        fake.denied = ("block-weak", "block")
         end = asyncio.Event()
         await job(jobs, end, wanted(Verb.REVERT))
         why = "shutdown:sleep delay virtsnapd: VM web-1 is being reverted to a snapshot"
         await becomes(lambda: fake.held() == [why])
+        end.set()
+
+    holding(tmp_path, system_bus.address, body)
+
+
+def test_root_may_stop_the_host_all_the_same_where_a_block_would_refuse_it(
+    system_bus: PrivateBus, tmp_path: Path
+) -> None:
+    async def body(jobs: Jobs, fake: FakeLogind) -> None:
+        fake.denied = ()
+        end = asyncio.Event()
+        await job(jobs, end, wanted())
+        await becomes(lambda: fake.held() == [HELD.replace("block", "block-weak")])
         end.set()
 
     holding(tmp_path, system_bus.address, body)
