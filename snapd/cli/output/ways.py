@@ -10,8 +10,8 @@ from . import text
 _WAYS = {
     "adopt": "adopt them, where they are known to be ours",
     "all-disks": "leave --disks out: all disks are taken",
-    "allow-devices": "let the service see devices: systemctl edit virtsnapd, with PrivateDevices=no "
-    "and DeviceAllow=block-* r below [Service]",
+    "allow-devices": "let the service see devices: systemctl edit virtsnapd, with "
+    "PrivateDevices=no and DeviceAllow=block-* r below [Service]",
     "allow-reading": "let the user virtsnapd read the image where it is",
     "attach-disk": "attach the disk again, or shut the VM off and on",
     "bring-it-back": "bring it back, and start it: a network by virsh net-start",
