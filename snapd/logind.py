@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from typing import Protocol
 
 from .errors import SnapdError
@@ -209,6 +210,8 @@ class Inhibitor:
         """Start the child; False where it ends again at once."""
         await self._release()
         what = ["--what=shutdown:sleep", "--who=virtsnapd", f"--why={why}", f"--mode={mode}"]
+        # Or it would tell systemd in our name how it ended.
+        env = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
         try:
             self._child = child = await asyncio.create_subprocess_exec(
                 *(self._program, *what, "cat"),
@@ -216,6 +219,7 @@ class Inhibitor:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
+                env=env,
             )
         except OSError as e:
             self._say(f"{self._program}: {e.strerror}")
