@@ -135,7 +135,8 @@ def test_virtsnap_page_has_the_exit_code_of_every_error(pages: Path) -> None:
     text = sections(pages / "virtsnap.1")["EXIT STATUS"]
     found = dict(re.findall(r" (\d+) [^()\d]+ \(on the bus: ([^)]*)\)", text))
     said = {name: int(code) for code, names in found.items() for name in names.split(", ")}
-    assert said == {one.__name__: one.exit_code for one in SnapdError.__subclasses__()}
+    tree = (one for one in SnapdError.__subclasses__() if one.__module__ == SnapdError.__module__)
+    assert said == {one.__name__: one.exit_code for one in tree}
     assert said["NotAuthorized"] == 5
     assert " 130 interrupted" in text
 
