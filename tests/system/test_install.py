@@ -69,6 +69,14 @@ def test_units_are_what_systemd_expects(machine: Machine, scope: str) -> None:
     assert said == ""
 
 
+@pytest.mark.parametrize("command", ["virtsnap", "virtsnapd"])
+def test_commands_take_no_module_from_whoever_calls_them(machine: Machine, command: str) -> None:
+    for module in ("argparse", "snapd", "asyncio"):
+        machine.write(f"/tmp/mine/{module}.py", "raise SystemExit('the caller\\'s module')\n")
+    words = ["env", "-C", "/tmp/mine", "PYTHONPATH=/tmp/mine", f"/usr/bin/{command}", "--help"]
+    assert machine.run(words).startswith("usage: ")
+
+
 def test_service_starts_with_the_machine(machine: Machine) -> None:
     machine.reboot()
     assert machine.systemctl("is-active", "virtsnapd") == "active"
