@@ -198,19 +198,13 @@ def test_snapshot_of_another_tool_is_seen_at_once(machine: Machine, guest: Machi
 
 
 @pytest.mark.parametrize(
-    ("folder", "why"),
-    [
-        ("/var/lib/libvirt/images", "Read-only"),
-        ("/home/x", "Read-only"),
-        ("/tmp", "Read-only"),
-        ("/etc", "Read-only"),
-        ("/etc/virtsnapd/policies.d", "Permission denied"),
-    ],
+    "folder",
+    ["/var/lib/libvirt/images", "/home/x", "/tmp", "/etc", "/etc/virtsnapd/policies.d"],
 )
-def test_sandbox_lets_nothing_be_written(machine: Machine, folder: str, why: str) -> None:
+def test_sandbox_lets_nothing_be_written(machine: Machine, folder: str) -> None:
     """From inside of its mounts, with its user's rights; the folder may even be its own."""
     machine.run(["install", "-d", "-o", "virtsnapd", "/home/x"])
     pid = machine.show("virtsnapd", "MainPID")
     user = ["setpriv", "--reuid", "virtsnapd", "--clear-groups"]
-    with pytest.raises(Failed, match=why):
+    with pytest.raises(Failed, match="Read-only"):
         machine.run(["nsenter", "-t", pid, "-m", "--", *user, "touch", f"{folder}/written"])
