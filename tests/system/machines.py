@@ -50,10 +50,11 @@ class Machine:
         self._keeper.stdin.close()
         assert self._keeper.wait(timeout=60) == 0
 
-    def reboot(self) -> None:
+    def reboot(self, *, cut: bool = False) -> None:
         """Power off in order (logind tells, services stop) and boot again: /run and /tmp are new,
-        everything else stays. Guests that run are shut down, by libvirt-guests, or die."""
-        _script("reboot", self.name)
+        everything else stays. Guests that run are shut down, by libvirt-guests, or die.
+        cut: not in order, but as when the power fails."""
+        _script("reboot", self.name, *(["cut"] if cut else []))
 
     def ran(
         self,
