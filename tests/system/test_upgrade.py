@@ -23,6 +23,7 @@ WAITED_SECONDS = 20
 MINE = "/etc/virtsnapd/policies.d/mine.toml"
 MINE_TEXT = 'domains = ["vm"]\nschedule = "0 3 1 1 *"\n[keep]\nlast = 2\n'
 WORDS = ["env", "DEBIAN_FRONTEND=noninteractive", *APT]
+TIMER = "virtsnap-check.timer"
 PACKAGES = ["virtsnapd", "virtsnap", "virtsnap-common"]
 
 
@@ -201,17 +202,21 @@ def test_upgrade_with_broken_files_succeeds_and_says_so(
         machine.systemctl("restart", "virtsnapd")
 
 
-def test_upgrade_leaves_the_service_as_the_admin_has_it(
+def test_upgrade_leaves_the_units_as_the_admin_has_them(
     old: Machine, vm: MachineGuest, debs: list[Path]
 ) -> None:
-    machine = old
-    machine.systemctl("disable", "--now", "virtsnapd")
+    def state(unit: str) -> list[str]:
+        return [old.systemctl(f"is-{what}", unit, check=False) for what in ("enabled", "active")]
+
+    old.systemctl("disable", "--now", "virtsnapd")
+    old.systemctl("enable", "--now", TIMER)
     try:
-        install(machine, debs)
-        assert machine.systemctl("is-enabled", "virtsnapd", check=False) == "disabled"
-        assert machine.systemctl("is-active", "virtsnapd", check=False) == "inactive"
+        install(old, debs)
+        assert state("virtsnapd") == ["disabled", "inactive"]
+        assert state(TIMER) == ["enabled", "active"]
     finally:
-        machine.systemctl("enable", "--now", "virtsnapd")
+        old.systemctl("disable", "--now", TIMER)
+        old.systemctl("enable", "--now", "virtsnapd")
 
 
 def test_older_packages_put_back_find_all(
@@ -265,7 +270,7 @@ def test_purge_leaves_what_the_admin_made_and_the_snapshots(
     accounts = fresh.run("cat /etc/passwd /etc/group").splitlines()
     install(fresh, debs)
     fresh.write(MINE, MINE_TEXT.replace("vm", "off"))
-    fresh.systemctl("enable", "--now", "virtsnap-check.timer")
+    fresh.systemctl("enable", "--now", TIMER)
     fresh.systemctl("reload", "virtsnapd")
     know(guest)
     fresh.virtsnap("create", "off", "s1")
@@ -289,3 +294,14 @@ def test_purge_leaves_what_the_admin_made_and_the_snapshots(
     assert fresh.run("systemctl list-unit-files --no-legend 'virtsnap*'", check=False) == ""
     assert "Snapd1" not in fresh.busctl("list")
     assert fresh.failed() == []
+
+    # Once more: to another installation the snapshot is foreign, and its policy is in force.
+    install(fresh, debs)
+    know(guest)
+    (row,) = fresh.call("ListSnapshots", "sa{sv}", "off", "0")[0]
+    assert (row["Name"], row["Origin"]) == ("s1", "foreign")
+    assert [row["Name"] for row in fresh.call("ListPolicies", "a{sv}", "0")[0]] == ["mine"]
+    fresh.run(["rm", MINE])
+    fresh.run([*WORDS, "purge", *PACKAGES])
+    assert set(files(fresh)) ^ set(before) == set()
+    assert guest.snapshots() == guest.tags(guest.images[0]) == ["s1"]
