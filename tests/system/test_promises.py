@@ -30,6 +30,7 @@ ODD = [
     "no guest agent is connected",  # while the guest boots
     "(min_free)",
     "held: moving",
+    "theirs is pinned",
 ]
 """What may be said louder than `info` here: what these tests themselves bring about."""
 
@@ -217,18 +218,24 @@ def test_held_policy_makes_nothing_until_it_is_let_go(machine: Machine, tour: Ma
     assert run(machine, "often")["Outcome"] == "made"
 
 
-def test_audit_finds_a_tag_that_nobody_lists(machine: Machine, at_rest: list[MachineGuest]) -> None:
-    guest = at_rest[1]
-    assert machine.ran("virtsnap audit rest-2").returncode == 0
-    machine.run(["qemu-img", "snapshot", "-c", "ghost", *guest.images])
-    try:
-        done = machine.ran("virtsnap audit rest-2 --json")
-        assert done.returncode == 1
-        assert '"unlisted-tag"' in done.stdout
-        assert "ghost" in done.stdout
-    finally:
-        machine.run(["qemu-img", "snapshot", "-d", "ghost", *guest.images])
-    assert machine.ran("virtsnap audit rest-2").returncode == 0
+@pytest.fixture
+def idle(machine: Machine) -> Iterator[MachineGuest]:
+    """A VM that is off and has no snapshot."""
+    made = MachineGuest.make(machine, "idle", [IMAGES])
+    know(made)
+    yield made
+    made.remove()
+
+
+def test_audit_finds_a_tag_that_nobody_lists(machine: Machine, idle: MachineGuest) -> None:
+    assert machine.ran("virtsnap audit idle").returncode == 0
+    machine.run(["qemu-img", "snapshot", "-c", "ghost", *idle.images])
+    done = machine.ran("virtsnap audit idle --json")
+    assert done.returncode == 1
+    assert '"unlisted-tag"' in done.stdout
+    assert "ghost" in done.stdout
+    machine.run(["qemu-img", "snapshot", "-d", "ghost", *idle.images])
+    assert machine.ran("virtsnap audit idle").returncode == 0
 
 
 # --- the host
@@ -243,7 +250,7 @@ def test_host_waits_while_a_job_is_at_work(machine: Machine, tour: MachineGuest)
         machine.virtsnap("create", "tour", "slow", "--memory", "yes", "--no-quiesce", "--no-wait")
         line = machine.wait(lambda: machine.run(f"{inhibitors} | grep virtsnapd"), what="it waits")
         assert "a snapshot of VM tour is being made" in line
-        assert line.split()[-1] == "block"
+        assert line.split()[-1] in ("block", "block-weak")  # see snapd/logind.py
     finally:
         machine.run(["kill", "-CONT", qemu])
     machine.wait(lambda: rows(machine).get("slow", {}).get("Status") == "ok", what="it is made")

@@ -21,6 +21,7 @@ NEEDED = [
     *("SQLite's temporary files", "limited child that reads", "own limits", "the bus"),
     *("watch libvirt's records", "boot id"),
 ]
+CODE = "code in writable memory"
 REFUSED = {
     "write root's file": "EROFS",
     "write an image of libvirt's": "EACCES",
@@ -35,7 +36,7 @@ REFUSED = {
     "see another's process": "ENOENT",
     **dict.fromkeys(["a namespace", "mount", "mknod", "setuid file", "realtime", "root"], "EPERM"),
     "a device": "ENOENT",
-    "code in writable memory": "EPERM",
+    CODE: "EPERM",
 }
 
 
@@ -100,4 +101,7 @@ def test_unit_lets_through_what_is_needed(probed: dict[str, str]) -> None:
 
 
 def test_unit_lets_nothing_else_through(probed: dict[str, str]) -> None:
-    assert {what: said for what, said in probed.items() if what not in NEEDED} == REFUSED
+    found = {what: said for what, said in probed.items() if what not in NEEDED}
+    by_kernel = {"EACCES": "EPERM"}  # newer systemds leave it to the kernel, not to a filter
+    found[CODE] = by_kernel.get(found[CODE], found[CODE])
+    assert found == REFUSED
