@@ -82,22 +82,22 @@ def test_check_of_raw_image_is_refused(tmp_path: Path) -> None:
 
 UNDEAD = """#!/usr/bin/python3
 import ctypes, os, sys, time
-ANYBODY, PR_SET_PTRACER, PTRACE_SEIZE = -1, 0x59616D61, 0x4206
+ANYBODY, PR_SET_PTRACER, PTRACE_SEIZE, O_TRACEEXIT = -1, 0x59616D61, 0x4206, 0x40
 libc = ctypes.CDLL(None, use_errno=True)
 if "hangs" not in sys.argv[-1]:
     os.execvp("qemu-img", ["qemu-img", *sys.argv[1:]])
 libc.prctl(PR_SET_PTRACER, ctypes.c_long(ANYBODY), 0, 0, 0)
 if os.fork() == 0:
     os.closerange(0, 3)
-    seized = libc.ptrace(PTRACE_SEIZE, os.getppid(), None, None) == 0
+    seized = libc.ptrace(PTRACE_SEIZE, os.getppid(), None, ctypes.c_void_p(O_TRACEEXIT)) == 0
     with open(sys.argv[-1] + ".tracer", "w") as file:
         file.write(f"{os.getpid()} {seized}")
     time.sleep(60)
     os._exit(0)
 time.sleep(60)
 """
-"""A qemu-img that SIGKILL does not end for its parent as long as its tracer lives, as one in a
-hanging system call is not ended as long as that hangs."""
+"""A qemu-img that SIGKILL does not end as long as its tracer lives, which leaves it standing at its
+exit: as one in a hanging system call is not ended as long as that hangs."""
 
 
 def test_info_qemu_img_that_cannot_be_killed_holds_up_no_other_image(
