@@ -5,6 +5,7 @@ daemon names the latter only where it is built.
 """
 
 from .beside import Beside, FoundFile
+from .external import ChainFacts, ExternalSnapshot, NewOverlay, Overlays
 from .images import ImageCheck, ImageInfo
 from .protocol import DomainEvent, DomainFacts, EventKind, FileUse, Hypervisor, Need, Space
 from .unseen import SILENT, Unseen
@@ -12,15 +13,19 @@ from .unseen import SILENT, Unseen
 __all__ = [
     "SILENT",
     "Beside",
+    "ChainFacts",
     "DomainEvent",
     "DomainFacts",
     "EventKind",
+    "ExternalSnapshot",
     "FileUse",
     "FoundFile",
     "Hypervisor",
     "ImageCheck",
     "ImageInfo",
     "Need",
+    "NewOverlay",
+    "Overlays",
     "Space",
     "Unseen",
 ]

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ..model import Disk, DomainInfo, SnapshotInfo
 from .beside import Beside
+from .external import ChainFacts, Overlays
 from .images import ImageCheck, ImageInfo
 from .unseen import Unseen
 
@@ -121,6 +122,7 @@ class DomainFacts:
     missing: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
     whys: dict[str, Unseen] = field(default_factory=dict)
+    chains: ChainFacts = field(default_factory=ChainFacts)
     version: tuple[int, int, int] = (0, 0, 0)
     has_images: bool = True
 
@@ -145,6 +147,10 @@ class Hypervisor(Protocol):
     @property
     def has_monitor(self) -> bool:
         """Whether a running VM's disks can be snapshotted without its RAM."""
+
+    @property
+    def overlays(self) -> Overlays:
+        """The part of it that external snapshots need."""
 
     def on_event(self, call: Callable[[DomainEvent], None]) -> None:
         """Have lifecycle events handed over, on the loop; where libvirt's records can be watched,

@@ -1,0 +1,80 @@
+"""External snapshots, as the rest of the daemon may ask for them: files and calls of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFacts:
+    """What external snapshots ask of libvirt, and what the disks stand on.
+
+    capable: this libvirt creates, reverts and deletes them (`<externalSnapshot/>` in its
+    capabilities, 9.9 and newer); security: the host's models, `apparmor`, `selinux`. layers: target
+    -> (path, format) of each file that its image stands on, the disk's own first, by the headers,
+    one layer at a time; read only where the domain has external snapshots. A chain that can't be
+    read to its end stops at the file that can't: it is in `missing` or `unknown`. live, stored:
+    target -> the same by libvirt's running and stored XML, () = that XML doesn't say.
+    """
+
+    capable: bool = False
+    security: frozenset[str] = frozenset()
+    layers: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    live: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    stored: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NewOverlay:
+    """A file to make for a disk: path: absolute, ends in .qcow2; base and base_format: what it is
+    backed by; size: the disk's virtual size in bytes."""
+
+    target: str
+    path: str
+    base: str
+    base_format: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalSnapshot:
+    """What is to be made: overlays: (target, path) of files that are there already; left_out:
+    targets of all other disks; memory_file: where the RAM goes, "" = not saved; live: the guest
+    runs on while its RAM is written; encrypted: target -> the `<encryption>` of its source."""
+
+    name: str
+    description: str
+    overlays: tuple[tuple[str, str], ...]
+    left_out: tuple[str, ...] = ()
+    memory_file: str = ""
+    live: bool = True
+    encrypted: Mapping[str, str] = field(default_factory=dict)
+
+
+class Overlays(Protocol):
+    """External snapshots by libvirt. Domains are named by UUID; errors as Hypervisor's."""
+
+    async def make(self, uuid: str, files: Sequence[NewOverlay]) -> None:
+        """Make the files by the pool that covers their folder, else by a transient one: QEMU's
+        owner and label, mode 0600. Raises AlreadyExists, where nothing was overwritten and what
+        this call had made is gone again."""
+
+    async def remove(self, uuid: str, paths: Sequence[str]) -> tuple[str, ...]:
+        """Remove such files, by a pool; those that stay. One that isn't there is no error."""
+
+    async def create(self, uuid: str, wanted: ExternalSnapshot) -> None:
+        """All disks at one instant onto the overlays; with memory_file RAM, too."""
+
+    async def merge(
+        self,
+        uuid: str,
+        name: str,
+        *,
+        created: int,
+        active: bool,
+        progress: Callable[[float], None],
+    ) -> None:
+        """libvirt's own delete of an external snapshot, which merges an overlay into what is below
+        it. progress: called on the loop with 0..1. created, active: as Hypervisor.delete."""
