@@ -9,12 +9,16 @@ from .create import create_blockers
 from .delete import delete_blockers
 from .disks import disk_blockers, monitor_blockers, writable
 from .domain import memory_blockers, redefined, state_blockers, tree_blockers
-from .external import external_blockers
-from .revert import RevertTerms, bitmap_blockers, revert_blockers
+from .external import external_blockers, external_create_blockers
+from .external_revert import revert_external_blockers
+from .merge import MergeOrder, merge_blockers, merge_order
+from .revert import bitmap_blockers, revert_blockers
 from .space import create_needs, space_blockers, unmeasured_blockers
+from .terms import RevertTerms
 
 __all__ = [
     "Blocker",
+    "MergeOrder",
     "RevertTerms",
     "bitmap_blockers",
     "create_blockers",
@@ -22,10 +26,14 @@ __all__ = [
     "delete_blockers",
     "disk_blockers",
     "external_blockers",
+    "external_create_blockers",
     "memory_blockers",
+    "merge_blockers",
+    "merge_order",
     "monitor_blockers",
     "redefined",
     "revert_blockers",
+    "revert_external_blockers",
     "space_blockers",
     "state_blockers",
     "tree_blockers",

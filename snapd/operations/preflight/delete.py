@@ -8,7 +8,7 @@ from ...model import Kind, SnapshotInfo
 from .blocker import Blocker
 from .disks import backing_blockers
 from .domain import holder_blockers, tree_blockers
-from .external import external_blockers
+from .merge import merge_blockers
 from .revert import tag_blockers
 from .space import delete_needs, room_blockers
 
@@ -16,9 +16,9 @@ from .space import delete_needs, room_blockers
 def delete_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> list[Blocker]:
     """Everything against deleting it now."""
     info = facts.info
-    found = [*holder_blockers(facts)]
     if snapshot.kind is Kind.EXTERNAL:
-        return [*found, *external_blockers(info, facts.snapshots, snapshot, "merge")]
+        return merge_blockers(facts, snapshot)
+    found = [*holder_blockers(facts)]
     found += tree_blockers(info, facts.snapshots)
     if not info.state.active:
         held = [d for d in info.disks if d.target in snapshot.disks and d.encrypted]

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import Inconsistent, Unsupported
-from ...model import DomainInfo, Kind, SnapshotInfo
+from ...hypervisor import DomainFacts
+from ...model import NO_FLOOR, DomainInfo, Floor, Kind, SnapshotInfo
 from .blocker import Blocker
 from .domain import redefined
 
@@ -46,3 +47,23 @@ def left_chain(info: DomainInfo, snapshots: Sequence[SnapshotInfo]) -> Iterator[
             )
             yield Blocker(Inconsistent, "not-in-chain", target, why)
             return
+
+
+def external_create_blockers(
+    facts: DomainFacts,
+    name: str,
+    *,
+    memory: bool,
+    quiesce: str = "no",
+    disks: tuple[str, ...] = (),
+    by_policy: bool = False,
+    min_free: Floor = NO_FLOOR,
+) -> list[Blocker]:
+    """Everything against making an external snapshot now, the gravest first.
+
+    name: "" = one that is free is found. memory: its RAM goes to a file. disks: targets, () = every
+    writable one. by_policy: no person looks after it, so that what can't be merged later is refused
+    now.
+    """
+    why = "this version makes internal snapshots only"
+    return [Blocker(Unsupported, "external-unsupported", "", why, ("internal",))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import Inconsistent, NeedsForce, PreflightFailed, Protected, Unsupported
@@ -14,20 +13,10 @@ from ...model import NVRAM, Kind, SnapshotInfo, State
 from .blocker import Blocker
 from .disks import backing_blockers, held, unread, untold, writable
 from .domain import holder_blockers, tree_blockers
-from .external import external_blockers
+from .external_revert import revert_external_blockers
+from .terms import RevertTerms
 
 LOADED_BY_JOB = (10, 10, 0)  # libvirt that has QEMU load RAM by a job
-
-
-@dataclass(frozen=True, slots=True)
-class RevertTerms:
-    """What the caller agrees to. wanted: the state afterwards; force: what libvirt calls risky, a
-    TPM that is newer, and others that could not be asked whether they share a disk;
-    discard_saved_state: with force, the loss of a managed save."""
-
-    wanted: State = State.SHUTOFF
-    force: bool = False
-    discard_saved_state: bool = False
 
 
 def revert_blockers(
@@ -37,8 +26,7 @@ def revert_blockers(
     terms = terms or RevertTerms()
     found = [*holder_blockers(facts)]
     if snapshot.kind is Kind.EXTERNAL:
-        tree = facts.snapshots
-        return [*found, *external_blockers(facts.info, tree, snapshot, "revert to")]
+        return [*found, *revert_external_blockers(facts, snapshot, terms)]
     found += tree_blockers(facts.info, facts.snapshots)
     if not facts.info.persistent:
         found.append(Blocker(Unsupported, "transient", "", "the VM is transient", ("define",)))
