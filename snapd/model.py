@@ -172,7 +172,8 @@ class SnapshotInfo:
     state: what its XML says of the domain then; disks: targets that it holds; left_out: targets
     that it does not; sources: (target, file) that those it holds were on. Of an external one also:
     overlays: (target, file) that were begun when it was made; bases: (target, file) that its disks
-    were on before, and which those overlays need; memory_file: where its RAM is, "" = none.
+    were on before, and which those overlays need; reverted: (target, file) that libvirt's last
+    revert to it began, for the disks to be on instead; memory_file: where its RAM is, "" = none.
     """
 
     name: str
@@ -190,6 +191,18 @@ class SnapshotInfo:
     bases: tuple[tuple[str, str], ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
     memory_file: str = ""
+    reverted: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def active(self) -> dict[str, str]:
+        """target -> the file that the disk is on while this one is the current, of an external."""
+        return {**dict(self.overlays), **dict(self.reverted)}
+
+    @property
+    def files(self) -> set[str]:
+        """All files that libvirt's record of an external one names."""
+        named = (*self.overlays, *self.bases, *self.reverted)
+        return {file for _target, file in named} | ({self.memory_file} - {""})
 
 
 @dataclass(frozen=True, slots=True)

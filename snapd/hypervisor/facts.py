@@ -127,6 +127,6 @@ class Gatherer:
         disks = {d.target: d.source for d in info.disks if d.writable and d.kind in LOCAL}
         own = {d.source for d in (*info.disks, *facts.inactive, *facts.saved) if d.kind in LOCAL}
         for snap in facts.snapshots:
-            own |= {path for _target, path in (*snap.overlays, *snap.bases)}
+            own |= snap.files
         wanted = {target: path for target, path in disks.items() if path}
         facts.users.extend(await self.users.find(info.uuid, wanted, own - {""}))

@@ -124,7 +124,7 @@ def snapshot(text: str, *, current: bool) -> SnapshotInfo:
     held = {d.get("name", ""): d.get("snapshot", "") for d in root.findall("./disks/disk")}
     memory_kind = _attribute(root, "memory", "snapshot")
     external = "external" in held.values() or memory_kind == "external"
-    overlays = _overlays(root)
+    overlays = _overlays(root, "disks")
     return SnapshotInfo(
         name=root.findtext("name") or "",
         created=int(created) if created else 0,
@@ -141,12 +141,13 @@ def snapshot(text: str, *, current: bool) -> SnapshotInfo:
         bases=_sources(root, {target for target, _file in overlays}),
         sources=_sources(root, {t for t, how in held.items() if how not in ("no", "")}),
         memory_file=_attribute(root, "memory", "file"),
+        reverted=_overlays(root, "revertDisks"),
     )
 
 
-def _overlays(snapshot: ET.Element) -> tuple[tuple[str, str], ...]:
+def _overlays(snapshot: ET.Element, which: str) -> tuple[tuple[str, str], ...]:
     found = []
-    for el in snapshot.findall("./disks/disk[@snapshot='external']"):
+    for el in snapshot.findall(f"./{which}/disk[@snapshot='external']"):
         if file := _attribute(el, "source", "file") or _attribute(el, "source", "dev"):
             found.append((el.get("name", ""), file))
     return tuple(found)

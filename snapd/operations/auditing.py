@@ -195,8 +195,7 @@ def _named(ctx: Context, facts: Iterable[DomainFacts]) -> dict[str, frozenset[st
 def _files(disks: Iterable[Disk], snapshots: Iterable[SnapshotInfo]) -> frozenset[str]:
     found = {d.source for d in disks if d.kind in ("file", "block")}
     for snapshot in snapshots:
-        found |= {file for _target, file in (*snapshot.overlays, *snapshot.bases)}
-        found.add(snapshot.memory_file)
+        found |= snapshot.files
     return frozenset(found - {""})
 
 

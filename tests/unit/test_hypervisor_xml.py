@@ -227,7 +227,8 @@ def test_new_snapshot_is_no_string_building() -> None:
 
 
 def test_snapshot_external_tells_its_overlays_bases_and_memory_file() -> None:
-    """The shape is libvirt's own: formatsnapshot.html, and what 9.0 printed."""
+    """The shape is libvirt's own: formatsnapshot.html, and what 9.0 and, after a revert,
+    11.3 printed."""
     text = """<domainsnapshot><name>x</name><state>running</state>
       <memory snapshot='external' file='/images/vm.mem'/>
       <disks>
@@ -237,6 +238,10 @@ def test_snapshot_external_tells_its_overlays_bases_and_memory_file() -> None:
         <disk name='vdc' snapshot='no'/>
         <disk name='vdd' snapshot='external' type='block'><source dev='/dev/vg/d.x'/></disk>
       </disks>
+      <revertDisks>
+        <disk name='vda' snapshot='external' type='file'>
+          <driver type='qcow2'/><source file='/images/a.1795994506'/></disk>
+      </revertDisks>
       <domain><devices>
         <disk type='file' device='disk'><source file='/images/a.qcow2'/><target dev='vda'/></disk>
         <disk type='file' device='disk'><source file='/images/b.qcow2'/><target dev='vdb'/></disk>
@@ -247,6 +252,16 @@ def test_snapshot_external_tells_its_overlays_bases_and_memory_file() -> None:
     assert found.overlays == (("vda", "/images/a.x"), ("vdd", "/dev/vg/d.x"))
     assert found.bases == (("vda", "/images/a.qcow2"), ("vdd", "/dev/vg/d"))
     assert found.memory_file == "/images/vm.mem"
+    assert found.reverted == (("vda", "/images/a.1795994506"),)
+    assert found.active == {"vda": "/images/a.1795994506", "vdd": "/dev/vg/d.x"}
+    assert found.files == {
+        "/images/a.x",
+        "/dev/vg/d.x",
+        "/images/a.qcow2",
+        "/dev/vg/d",
+        "/images/a.1795994506",
+        "/images/vm.mem",
+    }
 
 
 def test_snapshot_internal_has_no_files_of_its_own(conn: libvirt.virConnect) -> None:

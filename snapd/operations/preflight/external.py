@@ -39,7 +39,7 @@ def left_chain(info: DomainInfo, snapshots: Sequence[SnapshotInfo]) -> Iterator[
     revert, or another tool reverted. libvirt would unlink what is in use (LIBVIRT.md 9.7, 9.8)."""
     current = next((s for s in snapshots if s.current), None)
     sources = {d.target: d.source for d in info.disks}
-    for target, overlay in current.overlays if current else ():
+    for target, overlay in current.active.items() if current else ():
         if target in sources and sources[target] != overlay:
             why = (
                 f"disk {target} is on {Path(sources[target]).name}, not on the overlay of the "
