@@ -15,6 +15,7 @@ from ..model import DomainInfo, Policy, Record
 from ..operations import Outlook, Wish, outlook
 from ..planning.schedule import GRACE, fires, parse, shortest_gap
 from ..store import SlotRow
+from .owed import kind_of
 
 YES = "yes"
 UNCHECKED = "unchecked"
@@ -118,7 +119,7 @@ def outlook_of(
     """How the policy's snapshot of a domain would fare now, as far as a list can tell. records:
     ours of the domain; monitor, has_images: as Hypervisor's."""
     wish = Wish(
-        kind=policy.kind,
+        kind=kind_of(policy),
         memory="yes" if policy.memory else "no",
         quiesce=policy.quiesce,
         max_pause=policy.max_pause,

@@ -25,7 +25,7 @@ from .attempt import Attempt, Desk
 from .begun import Begun
 from .clock import DAY, ClockGuard
 from .holds import Holds
-from .owed import Owed
+from .owed import Owed, together
 from .policies import Policies
 from .prune import Pruner
 from .pruning import Pruning
@@ -237,8 +237,8 @@ class Engine:
                 await self._runs.skipped(owed, "the last run is still at work")
             else:
                 going.append(owed)
-        if going:
-            self._start(Attempt(self.desk, picture, going))
+        for several in together(going):
+            self._start(Attempt(self.desk, picture, several))
 
     def _at_work(self, uuid: str) -> set[str]:
         """The policies that an attempt of the engine's own is at work for. One by hand makes up for

@@ -11,6 +11,7 @@ from ..planning.schedule import Due
 from ..store import RunRow
 
 BY_HAND = "by hand"
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,10 @@ class Owed:
         return not self.word
 
     @property
-    def demands(self) -> tuple[bool, str, int, Floor]:
+    def demands(self) -> tuple[str, bool, str, int, Floor]:
         """What its snapshot has to be like: those that agree fare alike."""
         p = self.policy
-        return p.memory, p.quiesce, p.max_pause, p.min_free
+        return kind_of(p), p.memory, p.quiesce, p.max_pause, p.min_free
 
     @property
     def reason(self) -> str:
@@ -56,13 +57,36 @@ class Owed:
         return f"policy {self.policy.name}, slot {self.slot}"
 
 
+def together(several: Sequence[Owed]) -> list[list[Owed]]:
+    """Those that one snapshot can serve. It is of one kind, and to a policy that leaves the kind
+    open any other's will do; it goes along with the first by name."""
+    first = _kind([o.policy for o in several])
+    groups: dict[str, list[Owed]] = {}
+    for owed in several:
+        kind = kind_of(owed.policy)
+        groups.setdefault(first if kind == AUTO else kind, []).append(owed)
+    return list(groups.values())
+
+
+def kind_of(policy: Policy) -> str:
+    """The kind that its snapshots have to be of. With RAM they are internal: an external one with
+    RAM leaves a second file that nobody looks after, and is made by hand only."""
+    return "internal" if policy.memory and policy.kind == AUTO else policy.kind
+
+
+def _kind(policies: Sequence[Policy]) -> str:
+    named = sorted((p.name, kind_of(p)) for p in policies if kind_of(p) != AUTO)
+    return named[0][1] if named else AUTO
+
+
 def wish_of(several: Sequence[Owed]) -> Wish:
-    """What several policies want together: the most careful of each."""
+    """What several policies want together(): the most careful of each."""
     policies = sorted((o.policy for o in several), key=lambda p: p.name)
     first = min(several, key=lambda o: (o.policy.name, o.word))
     quiesce = next((q for q in ("require", "try") if any(p.quiesce == q for p in policies)), "no")
     events = all(o.word not in ("", BY_HAND) for o in several)
     return Wish(
+        kind=_kind(policies),
         stem=policies[0].name,
         at=0 if first.word == BY_HAND else first.slot,
         memory="yes" if any(p.memory for p in policies) else "no",

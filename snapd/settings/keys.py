@@ -55,7 +55,10 @@ POLICY = (
     Key(
         "kind",
         '"auto"',
-        'The kind of snapshot: "internal", or "auto", which is internal in this version.',
+        'The kind of snapshot. "internal": inside the images. "external": the disks go on in new '
+        "files, and retention merges them; needs libvirt 9.9 or newer. "
+        '"auto": internal where every disk allows it, else external where that can be made, '
+        "reverted and merged; a VM that has snapshots keeps their kind.",
     ),
     Key(
         "memory",

@@ -120,7 +120,7 @@ def _read(
         catch_up=top.take("catch_up", word("once", "skip"), "once") == "once",
         max_lateness=top.take("max_lateness", duration(), None),
         randomized_delay=top.take("randomized_delay", duration(low=0), 0),
-        kind=top.take("kind", word("auto", "internal", unbuilt=("external",)), "auto"),
+        kind=top.take("kind", word("auto", "internal", "external"), "auto"),
         memory=top.take("memory", word("yes", "no"), "no") == "yes",
         on=top.take("on", some_of("start", "shutdown", "crash"), ()),
         min_gap=top.take("min_gap", duration(low=0), 3600),
@@ -137,6 +137,9 @@ def _read(
     )
     if policy.memory and policy.quiesce == "require":
         top.fault("quiesce", 'with memory = "yes" nothing is quiesced; leave one of them out')
+    if policy.memory and policy.kind == "external":
+        what = "external snapshots with RAM are made by hand only; leave memory or kind out"
+        top.fault("memory", what)
     for table in (top, keep, limits):
         table.finish()
     return policy, cron

@@ -371,7 +371,7 @@ def test_admins_file_puts_an_api_policy_out_of_force(house: House) -> None:
         DEFINITION | {"schedule": "61 * * * *"},
         DEFINITION | {"timezone": "Mars/Olympus"},
         DEFINITION | {"surprise": 1},
-        DEFINITION | {"kind": "external"},
+        DEFINITION | {"kind": "external", "memory": "yes"},
         DEFINITION | {"min_gap": 3600},
         DEFINITION | {"on": "start"},
         DEFINITION | {"on": ["start", "start"]},

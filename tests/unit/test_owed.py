@@ -1,0 +1,69 @@
+"""The one snapshot that serves several policies: its kind, and which of them it can serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snapd.model import Keep, Policy
+from snapd.policy import Engine
+from snapd.policy.owed import Owed, together, wish_of
+from snapd.store import Store
+from tests.unit.engines import NOW, VM, Stubs, look, outcomes, owing, play
+
+
+def owed(name: str, kind: str, *, memory: bool = False) -> Owed:
+    policy = Policy(
+        name, "admin", name, ("*",), Keep(last=2), "UTC", "0 * * * *", kind=kind, memory=memory
+    )
+    return Owed(policy, NOW)
+
+
+@pytest.mark.parametrize(
+    ("several", "groups"),
+    [
+        ([("a", "auto"), ("b", "auto")], [(("a", "b"), "auto")]),
+        ([("a", "auto"), ("b", "external")], [(("a", "b"), "external")]),
+        ([("a", "internal"), ("b", "auto")], [(("a", "b"), "internal")]),
+        (
+            [("a", "auto"), ("b", "internal"), ("c", "external")],
+            [(("a", "b"), "internal"), (("c",), "external")],
+        ),
+        (
+            [("a", "auto"), ("b", "external"), ("c", "internal")],
+            [(("a", "b"), "external"), (("c",), "internal")],
+        ),
+    ],
+)
+def test_one_snapshot_is_of_one_kind_and_serves_whom_that_suits(
+    several: list[tuple[str, str]], groups: list[tuple[tuple[str, ...], str]]
+) -> None:
+    found = [wish_of(g) for g in together([owed(*o) for o in several])]
+    assert [(w.policies, w.kind) for w in found] == groups
+
+
+def test_policy_that_saves_ram_has_an_internal_one_and_goes_along_with_no_external_one() -> None:
+    saves = owed("ram", "auto", memory=True)
+    assert (wish_of([saves]).kind, wish_of([saves]).memory) == ("internal", "yes")
+    found = [wish_of(g) for g in together([owed("a", "external"), saves])]
+    assert [(w.kind, w.memory) for w in found] == [("external", "no"), ("internal", "yes")]
+
+
+def test_policies_of_different_kinds_have_an_attempt_each(tmp_path: Path) -> None:
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        for name, kind in (("any", "auto"), ("inside", "internal"), ("outside", "external")):
+            stubs.add(name, kind=kind)
+            owing(engine, name)
+        await look(stubs, engine)
+        assert [(u, w.kind, w.policies) for u, w, _ in stubs.asked] == [
+            (VM, "internal", ("any", "inside")),
+            (VM, "external", ("outside",)),
+        ]
+        assert {(p, o) for p, o, _ in outcomes(stubs)} == {
+            ("any", "made"),
+            ("inside", "made"),
+            ("outside", "made"),
+        }
+
+    play(tmp_path, body)
