@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .images import ImageInfo
+
 
 @dataclass(frozen=True, slots=True)
 class ChainFacts:
@@ -16,7 +18,9 @@ class ChainFacts:
     -> (path, format) of each file that its image stands on, the disk's own first, by the headers,
     one layer at a time; read only where the domain has external snapshots. A chain that can't be
     read to its end stops at the file that can't: it is in `missing` or `unknown`. live, stored:
-    target -> the same by libvirt's running and stored XML, () = that XML doesn't say.
+    target -> the same by libvirt's running and stored XML, () = that XML doesn't say. images: path
+    -> its header, of these files, of those that external snapshots name, and of all below them, as
+    far as they could be read.
     """
 
     capable: bool = False
@@ -24,6 +28,7 @@ class ChainFacts:
     layers: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     live: dict[str, tuple[str, ...]] = field(default_factory=dict)
     stored: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    images: dict[str, ImageInfo] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
