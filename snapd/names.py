@@ -12,6 +12,7 @@ from .errors import InvalidName
 from .model import Origin
 
 MAX_BYTES = 128
+VM_CHARACTERS = 60
 _RULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -66,3 +67,26 @@ def generated(stem: str, at: int, taken: frozenset[str] = frozenset(), tail: str
 def stem_of(origin: Origin) -> str:
     """The first word of generated names of snapshots that no policy asked for."""
     return origin.value if origin in (Origin.SAFETY, Origin.TRIAL) else Origin.MANUAL.value
+
+
+def overlay_file(vm: str, target: str, snapshot: str, tail: str = "") -> str:
+    """The name of the file that a disk is written to once an external snapshot is made:
+    `web-1-vda.NAME.qcow2`; AppArmor's helper reads by endings (LIBVIRT.md 9).
+
+    snapshot: one that passes check(). tail: a short random word, where that name is taken.
+    """
+    return f"{_stem(vm)}-{target}.{snapshot}{_tail(tail)}.qcow2"
+
+
+def memory_file(vm: str, snapshot: str, tail: str = "") -> str:
+    """The same of the file that holds an external snapshot's RAM: `web-1.NAME.ram`."""
+    return f"{_stem(vm)}.{snapshot}{_tail(tail)}.ram"
+
+
+def _stem(vm: str) -> str:
+    """What a VM's files begin with: libvirt takes almost any name, folders and tools don't."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", vm).strip("-.")[:VM_CHARACTERS] or "vm"
+
+
+def _tail(tail: str) -> str:
+    return f"-{tail}" if tail else ""

@@ -1,5 +1,6 @@
-"""Create an internal snapshot: with RAM or off by libvirt's own call, without RAM of a running VM
-by one monitor transaction that is then registered with libvirt (DESIGN.md, LIBVIRT.md 10)."""
+"""Create a snapshot. An internal one: with RAM or off by libvirt's own call, without RAM of a
+running VM by one monitor transaction that is then registered with libvirt (DESIGN.md, LIBVIRT.md
+10). What is different with an external one is in overlay_create.py."""
 
 from __future__ import annotations
 
@@ -25,17 +26,16 @@ from ..hypervisor import DomainFacts
 from ..journal import about
 from ..model import (
     Consistency,
-    Origin,
-    Record,
     SnapshotInfo,
-    SnapshotKey,
     State,
     Warned,
 )
+from . import overlay_create
 from .afterwards import carry_on
 from .context import Context, refuse, verify_tags
 from .images import warn_of_damage
 from .job import Job, Outcome, Undone
+from .made import left_behind, outcome_of
 from .plan import Plan, Way, plan
 from .preflight import monitor_blockers, space_blockers, writable
 from .quiesce import frozen
@@ -59,7 +59,10 @@ async def create(ctx: Context, job: Job, wish: Wish) -> Outcome:
         name = wish.name or _generated(ctx, facts, wish)
         job.warn(*made.warnings)
         await job.name(name)
-        await job.intend(_intent(facts, wish, made, name, int(ctx.clock())))
+        intent = _intent(facts, wish, made, name, int(ctx.clock()))
+        if made.way is Way.OVERLAY:
+            intent |= await overlay_create.files(ctx, facts, made, name)
+        await job.intend(intent)
         try:
             await _make(ctx, job, facts, wish, made)
         except SnapdError as e:
@@ -92,6 +95,9 @@ async def _make(ctx: Context, job: Job, facts: DomainFacts, wish: Wish, made: Pl
     if made.way is Way.MONITOR:
         await _take(ctx, job, facts, wish)
         return
+    if made.way is Way.OVERLAY:
+        await overlay_create.take(ctx, job, facts, wish)
+        return
     job.enter("taking", acting=True)
     ctx.pauses.forget(job.row.domain)
     await ctx.hypervisor.create(job.row.domain, job.row.snapshot, wish.description)
@@ -116,7 +122,7 @@ def _generated(ctx: Context, facts: DomainFacts, wish: Wish) -> str:
 
 
 def _intent(facts: DomainFacts, wish: Wish, made: Plan, name: str, now: int) -> dict[str, Any]:
-    disks = writable(facts.info.disks)
+    disks = [d for d in facts.info.disks if d.target in made.disks]
     return {
         "way": made.way.value,
         "name": name,
@@ -178,6 +184,8 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     TimedOut while libvirt is still at it: listed is not made.
     """
     intent, uuid = job.row.intent or {}, job.row.domain
+    if intent["way"] == Way.OVERLAY:
+        return await overlay_create.judge(ctx, job)
     name, targets = intent["name"], list(intent["disks"])
     job.enter("verifying")
     facts = await ctx.hypervisor.facts(uuid)
@@ -266,23 +274,10 @@ async def _clear_up(
     ctx: Context, facts: DomainFacts, intent: dict[str, Any], targets: list[str]
 ) -> None:
     """libvirt died in the middle of its own create: there may be tags that it never lists, and a
-    guest that nobody will have run on. Whether to run it is a person's to say."""
-    name, info = intent["name"], facts.info
+    guest that nobody will have run on."""
     if targets:
         await _remove_half(ctx, facts, intent, targets)
-    was = intent["state"] if intent["memory"] else ""
-    if was == State.RUNNING and info.state is State.PAUSED:
-        left, way = "was left paused", "resume"
-    elif was and not info.state.active:
-        left, way = "is off now", "start"
-    else:
-        return
-    raise Partial(
-        f"VM {info.name}: snapshot {name!r} was not made, since its making broke off, and "
-        f"the VM {left}",
-        item=name,
-        ways=(way,),
-    )
+    left_behind(intent, facts.info)
 
 
 async def _remove_half(
@@ -349,40 +344,4 @@ def _outcome(ctx: Context, job: Job, listed: SnapshotInfo, counts: dict[str, int
             reason="half-made",
             item=listed.name,
         )
-    state, consistency, pause = State(intent["state"]), _consistency(intent), intent["pause_ms"]
-    if intent["memory"] and pause < 0:
-        pause = ctx.pauses.last(job.row.domain)
-    if not_quiesced := _not_quiesced(intent, consistency):
-        job.warn(Warned("not-quiesced", vm, f"VM {vm} is not quiesced: {not_quiesced}"))
-    record = Record(
-        SnapshotKey(job.row.domain, listed.name, listed.created),
-        Origin(intent["origin"]),
-        tuple(intent["policies"]),
-        state,
-        consistency,
-        pause if state is State.RUNNING else 0,
-        None,
-        tuple(intent["notes"]),
-    )
-    return Outcome(
-        result={"Name": listed.name, "Consistency": consistency.value},
-        snapshot=listed.name,
-        created=listed.created,
-        reason=intent["reason"],
-        record=record,
-    )
-
-
-def _not_quiesced(intent: dict[str, Any], got: Consistency) -> str:
-    """Why a snapshot that was to be quiesced is not; "" = it is, or that wasn't asked for."""
-    if intent["way"] != Way.MONITOR or intent["quiesce"] == "no" or got is not Consistency.CRASH:
-        return ""
-    return intent.get("shortfall") or "its making broke off, so whether it stayed frozen is unknown"
-
-
-def _consistency(intent: dict[str, Any]) -> Consistency:
-    if intent["memory"]:
-        return Consistency.MEMORY
-    if not State(intent["state"]).active:
-        return Consistency.CRASH if intent.get("saved_state") else Consistency.OFFLINE
-    return Consistency(intent["consistency"] or Consistency.CRASH)
+    return outcome_of(ctx, job, listed)

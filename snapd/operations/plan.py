@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ..errors import Busy, Unsupported
+from ..errors import (
+    AgentUnavailable,
+    AlreadyExists,
+    Busy,
+    NoSpace,
+    PreflightFailed,
+    Unsupported,
+)
 from ..hypervisor import DomainFacts
-from ..model import Consistency, DomainInfo, Record, State, Warned
+from ..model import Consistency, DomainInfo, Kind, Record, State, Warned
 from .pause import estimate_ms
 from .preflight import (
     Blocker,
@@ -20,19 +27,38 @@ from .preflight import (
     unmeasured_blockers,
     writable,
 )
+from .preflight.external import external_create_blockers
 from .wishes import Wish
+
+AGAINST_INTERNAL = frozenset(
+    {
+        "raw-disk",
+        "block-device",
+        "network-disk",
+        "encrypted-disk",
+        "data-file",
+        "wrong-format",
+        "monitor-off",
+        "uefi-raw-nvram",
+    }
+)
+"""What no internal snapshot of a VM gets past, as long as the VM is what it is."""
+_PASSING = (Busy, NoSpace, AgentUnavailable, AlreadyExists, PreflightFailed)
 
 
 class Way(StrEnum):
-    """Whose snapshot it is: libvirt's own call, or the monitor's and then libvirt's record."""
+    """Whose snapshot it is: libvirt's own call, or the monitor's and then libvirt's record; or an
+    external one, libvirt's own onto overlays that are there already."""
 
     LIBVIRT = "libvirt"
     MONITOR = "monitor"
+    OVERLAY = "overlay"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How it is made, and what it costs. pause_ms: an estimate; needs: target -> bytes."""
+    """How it is made, and what it costs. disks: targets of those that it holds; pause_ms: an
+    estimate; needs: target -> bytes."""
 
     way: Way
     memory: bool
@@ -40,6 +66,12 @@ class Plan:
     warnings: tuple[Warned, ...] = ()
     pause_ms: int = 0
     needs: tuple[tuple[str, int], ...] = ()
+    disks: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """internal or external."""
+        return Kind.EXTERNAL if self.way is Way.OVERLAY else Kind.INTERNAL
 
 
 def plan(
@@ -51,39 +83,118 @@ def plan(
     monitor: bool,
     frozen: bool = False,
 ) -> Plan:
-    """The way, whether RAM is saved, what is warned of, and every blocker.
+    """The kind, the way, whether RAM is saved, what is warned of, and every blocker.
 
     records: ours of this domain, for the last measured pause. name: the snapshot's, "" = one that
     is free is found. monitor: whether the monitor may be used. frozen: the guest may be frozen
     since an earlier snapshot, and RAM that is saved now would bring that back with it.
+
+    kind auto: a tree keeps its kind; else internal where nothing about the VM is against it; else
+    external where that can be made and merged here. What passes (a busy VM, a full file system)
+    changes no kind. Where neither can be, the reason is the internal one's.
     """
-    records = list(records)
-    memory_ms = estimate_ms(facts, records, memory=True)
-    memory, reasons, found = _decide(facts, wish, memory_ms, monitor=monitor, frozen=frozen)
-    info = facts.info
-    way = Way.MONITOR if info.state.active and not memory else Way.LIBVIRT
-    found += create_blockers(
-        facts,
-        name,
-        memory=memory,
-        quiesce=wish.quiesce,
-        over_saved_state=wish.over_saved_state,
-        min_free=wish.min_free,
-    )
-    warnings = []
-    if wish.then == "restart" and not info.state.active:
-        text = f"VM {info.name} is off: there is nothing to restart"
-        warnings.append(Warned("then-not-done", info.name, text))
-    if reasons:
-        text = f"the RAM of VM {info.name} is not in the snapshot: {reasons[0]}"
-        warnings.append(Warned("memory-left-out", info.name, text))
-    warnings += _left_out(info, memory=memory)
-    warnings += _in_the_way(facts)
-    pause = memory_ms if memory else estimate_ms(facts, records, memory=False)
-    if not memory and pause > wish.max_pause * 1000:
-        found.append(_too_long(pause, wish))
-    needs = create_needs(facts, memory=memory)
-    return Plan(way, memory, tuple(found), tuple(warnings), pause, tuple(needs.items()))
+    sort = _Sort(facts, wish, list(records), name, monitor, frozen)
+    if wish.kind == "external":
+        return sort.plan(Kind.EXTERNAL)
+    vm, kinds = facts.info.name, {s.kind for s in facts.snapshots}
+    if wish.kind == "auto" and kinds == {Kind.EXTERNAL} and facts.chains.capable:
+        return _told(sort.plan(Kind.EXTERNAL), vm, "so are those that the VM has")
+    internal = sort.plan(Kind.INTERNAL)
+    against = [b for b in internal.blockers if b.reason in AGAINST_INTERNAL]
+    if wish.kind == "internal" or kinds or not against:
+        return internal
+    external = sort.plan(Kind.EXTERNAL)
+    shared = {b.reason for b in internal.blockers} - AGAINST_INTERNAL
+    if any(b.error not in _PASSING and b.reason not in shared for b in external.blockers):
+        return internal
+    return _told(external, vm, against[0].message)
+
+
+def _told(made: Plan, vm: str, why: str) -> Plan:
+    """The plan, with a word on why it is an external one though nobody asked for that."""
+    said = Warned("external", vm, f"the snapshot of VM {vm} is an external one: {why}")
+    return replace(made, warnings=(said, *made.warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sort:
+    """What plan() is asked, for a look at each kind."""
+
+    facts: DomainFacts
+    wish: Wish
+    records: list[Record]
+    name: str
+    monitor: bool
+    frozen: bool
+
+    def plan(self, kind: Kind) -> Plan:
+        facts, wish, info = self.facts, self.wish, self.facts.info
+        memory_ms = estimate_ms(facts, self.records, memory=True, kind=kind)
+        memory, reasons, found = self._decide(kind, memory_ms)
+        way = Way.MONITOR if info.state.active and not memory else Way.LIBVIRT
+        way = Way.OVERLAY if kind is Kind.EXTERNAL else way
+        found += self._blockers(kind, memory=memory)
+        warnings = []
+        if wish.then == "restart" and not info.state.active:
+            text = f"VM {info.name} is off: there is nothing to restart"
+            warnings.append(Warned("then-not-done", info.name, text))
+        if reasons:
+            text = f"the RAM of VM {info.name} is not in the snapshot: {reasons[0]}"
+            warnings.append(Warned("memory-left-out", info.name, text))
+        warnings += _left_out(info, memory=memory)
+        warnings += _in_the_way(facts)
+        pause = memory_ms if memory else estimate_ms(facts, self.records, memory=False, kind=kind)
+        if not memory and pause > wish.max_pause * 1000:
+            found.append(_too_long(pause, wish))
+        held = tuple(d.target for d in writable(info.disks))
+        if kind is Kind.EXTERNAL and wish.disks:
+            held = tuple(target for target in held if target in wish.disks)
+        needs = create_needs(facts, memory=memory)
+        return Plan(way, memory, tuple(found), tuple(warnings), pause, tuple(needs.items()), held)
+
+    def _blockers(self, kind: Kind, *, memory: bool) -> list[Blocker]:
+        wish = self.wish
+        if kind is Kind.EXTERNAL:
+            return external_create_blockers(
+                self.facts,
+                self.name,
+                memory=memory,
+                quiesce=wish.quiesce,
+                disks=wish.disks,
+                by_policy=bool(wish.policies),
+                min_free=wish.min_free,
+            )
+        return create_blockers(
+            self.facts,
+            self.name,
+            memory=memory,
+            quiesce=wish.quiesce,
+            over_saved_state=wish.over_saved_state,
+            min_free=wish.min_free,
+        )
+
+    def _decide(self, kind: Kind, memory_ms: int) -> tuple[bool, list[str], list[Blocker]]:
+        """Whether RAM is saved; why not, where that was wanted; what is against the wish itself."""
+        facts, wish = self.facts, self.wish
+        found = _wish_blockers(facts.info, wish, kind)
+        if not facts.info.state.active:
+            return False, [], found
+        against = [*_against_memory(facts, wish, kind, frozen=self.frozen)]
+        if memory_ms > wish.max_pause * 1000:
+            against.append(_too_long(memory_ms, wish))
+        if wish.memory == "yes":
+            return True, [], [*found, *against]
+        wanted = wish.memory == "auto" and wish.quiesce != "require"
+        if wanted:
+            against += unmeasured_blockers(facts)
+            against += space_blockers(facts, create_needs(facts, memory=True), wish.min_free)
+        if wanted and not against:
+            return True, [], found
+        found += _then_blockers(wish, wanted, against)
+        if not self.monitor and kind is Kind.INTERNAL:
+            why = "it is running, and monitor = false allows no snapshot without its RAM"
+            found.append(Blocker(Unsupported, "monitor-off", "", why, ("memory", "shut-off")))
+        return False, [b.message for b in against] if wanted else [], found
 
 
 def _left_out(info: DomainInfo, *, memory: bool) -> list[Warned]:
@@ -108,39 +219,35 @@ def _in_the_way(facts: DomainFacts) -> list[Warned]:
     return [Warned(b.reason, b.item, f"VM {vm} cannot be reverted now: {b.message}") for b in found]
 
 
-def _decide(
-    facts: DomainFacts, wish: Wish, memory_ms: int, *, monitor: bool, frozen: bool
-) -> tuple[bool, list[str], list[Blocker]]:
-    """Whether RAM is saved; why not, where that was wanted; what is against the wish itself."""
+def _against_memory(
+    facts: DomainFacts, wish: Wish, kind: Kind, *, frozen: bool
+) -> Iterable[Blocker]:
+    """What keeps its RAM out of a snapshot, beside the time that it takes and the room."""
     info = facts.info
-    found = _wish_blockers(info, wish)
-    if not info.state.active:
-        return False, [], found
-    against = [*memory_blockers(info, with_memory=True)]
+    if kind is Kind.EXTERNAL:
+        yield from memory_blockers(replace(info, raw_nvram=False), with_memory=True)
+        if secret := next((d.target for d in writable(info.disks) if d.encrypted), ""):
+            why = f"disk {secret} is encrypted, and the file with its RAM would not be"
+            yield Blocker(Unsupported, "would-be-plaintext", secret, why, ("no-memory",))
+        if wish.policies:
+            why = "a policy's external snapshots are made without RAM"
+            yield Blocker(Unsupported, "external-unsupported", "", why, ("no-memory",))
+    else:
+        yield from memory_blockers(info, with_memory=True)
     if frozen:
         why = "its file systems may be frozen since an earlier snapshot, and its RAM with them"
-        against.append(Blocker(Busy, "frozen", "", why, ("restart-agent", "no-memory")))
-    if memory_ms > wish.max_pause * 1000:
-        against.append(_too_long(memory_ms, wish))
-    if wish.memory == "yes":
-        return True, [], [*found, *against]
-    wanted = wish.memory == "auto" and wish.quiesce != "require"
-    if wanted:
-        against += unmeasured_blockers(facts)
-        against += space_blockers(facts, create_needs(facts, memory=True), wish.min_free)
-    if wanted and not against:
-        return True, [], found
+        yield Blocker(Busy, "frozen", "", why, ("restart-agent", "no-memory"))
+
+
+def _then_blockers(wish: Wish, wanted: bool, against: Sequence[Blocker]) -> Iterable[Blocker]:
+    """RAM that is not saved, and that what is to happen afterwards would throw away unasked."""
     if not wanted and wish.memory == "auto" and wish.then != "continue":
         why = f"its RAM would be lost by then={wish.then}; ask for memory=yes, or say memory=no"
-        found.append(Blocker(Unsupported, "no-memory", "", why, ("memory", "no-memory")))
+        yield Blocker(Unsupported, "no-memory", "", why, ("memory", "no-memory"))
     if wanted and wish.then != "continue":
         ways = ("no-memory", "max-pause")
         why = f"its RAM would be lost by then={wish.then} and cannot be saved: {against[0].message}"
-        found.append(Blocker(Unsupported, against[0].reason, against[0].item, why, ways))
-    if not monitor:
-        why = "it is running, and monitor = false allows no snapshot without its RAM"
-        found.append(Blocker(Unsupported, "monitor-off", "", why, ("memory", "shut-off")))
-    return False, [b.message for b in against] if wanted else [], found
+        yield Blocker(Unsupported, against[0].reason, against[0].item, why, ways)
 
 
 def _too_long(memory_ms: int, wish: Wish) -> Blocker:
@@ -151,13 +258,10 @@ def _too_long(memory_ms: int, wish: Wish) -> Blocker:
     return Blocker(Unsupported, "pause-too-long", "", why, ("no-memory", "max-pause"))
 
 
-def _wish_blockers(info: DomainInfo, wish: Wish) -> list[Blocker]:
+def _wish_blockers(info: DomainInfo, wish: Wish, kind: Kind) -> list[Blocker]:
     found = []
-    if wish.kind == "external":
-        why = "this version makes internal snapshots only"
-        found.append(Blocker(Unsupported, "external-unsupported", "", why, ("internal",)))
     every = {d.target for d in writable(info.disks)}
-    if wish.disks and set(wish.disks) != every:
+    if kind is Kind.INTERNAL and wish.disks and set(wish.disks) != every:
         why = (
             f"an internal snapshot holds every writable disk ({', '.join(sorted(every))}), "
             f"not only {', '.join(sorted(wish.disks))[:200]}"

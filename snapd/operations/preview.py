@@ -63,12 +63,12 @@ async def preview_create(ctx: Context, uuid: str, wish: Wish) -> Preview:
     facts = await ctx.hypervisor.facts(uuid)
     made = planned(ctx, facts, wish)
     need, have = _space(facts, made)
-    held = [d.target for d in writable(facts.info.disks)]
     return Preview(
         blockers=made.blockers,
+        kind=made.kind.value,
         consistency=expected(facts, made, wish).value,
-        disks=tuple(held),
-        left_out=tuple(d.target for d in facts.info.disks if d.target not in held),
+        disks=made.disks,
+        left_out=tuple(d.target for d in facts.info.disks if d.target not in made.disks),
         final_state=_after(facts.info, wish).value,
         loses=made.warnings,
         pause_ms=made.pause_ms,
