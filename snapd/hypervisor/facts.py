@@ -110,7 +110,8 @@ class Gatherer:
 
     async def _look_for_files(self, facts: DomainFacts) -> None:
         disks = (*facts.info.disks, *facts.saved)
-        await self._look_at(facts, {d.source for d in disks if d.kind in LOCAL} - {""})
+        named = {path for s in facts.snapshots for path in s.files}
+        await self._look_at(facts, named | {d.source for d in disks if d.kind in LOCAL} - {""})
 
     async def _look_for(self, facts: DomainFacts, wants: Collection[Want]) -> None:
         every = {p for w in wants for p in (w.path, w.unless) if p}

@@ -93,13 +93,13 @@ class DomainFacts:
     could be read; unreadable: target -> why not; misdeclared: targets whose image is not of the
     declared format; space: target -> room beside its image; metadata: room for libvirt's own
     records, None = not known; users: others who need these disks' files; missing: files of any of
-    these disks that aren't there; unknown: those of which that, or the room beside them, could not
-    be told; whys: path -> why that, or what is in it, is not known; version: libvirt's, (9, 0, 0);
-    has_images: as Hypervisor.has_images. Of the snapshot that was asked about: saved: the disks in
-    its domain XML; live_bitmaps: target -> bitmaps that a running QEMU has for its image, where it
-    may be asked; saved_tpm: saved has an emulated TPM; needs: what that domain lacks to run;
-    rolled_back: parts of the configuration that are not now as they were then (`memory`,
-    `interfaces`).
+    these disks, or of external snapshots, that aren't there; unknown: those of which that, or the
+    room beside them, could not be told; whys: path -> why that, or what is in it, is not known;
+    version: libvirt's, (9, 0, 0); has_images: as Hypervisor.has_images. Of the snapshot that was
+    asked about: saved: the disks in its domain XML; live_bitmaps: target -> bitmaps that a running
+    QEMU has for its image, where it may be asked; saved_tpm: saved has an emulated TPM; needs:
+    what that domain lacks to run; rolled_back: parts of the configuration that are not now as they
+    were then (`memory`, `interfaces`).
     """
 
     info: DomainInfo

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from ..hypervisor import Beside, DomainFacts, ImageCheck
 from ..model import NVRAM, Disk, Kind, SnapshotInfo
 from ..store import HistoryRow, JobRow
+from .audit_chains import amiss, chain, has_external
 from .thaw import FrozenGuest
 
 
@@ -30,7 +31,9 @@ class Finding:
 class Seen:
     """One domain as the audit saw it. facts: None where it did not answer; jobs: ours that had not
     ended, before or after the look; checks: target -> what `qemu-img check` said of its image;
-    unchecked: thing -> why it could not be looked at."""
+    unchecked: thing -> why it could not be looked at. Of files that its disks and external
+    snapshots stand on: inside: file -> names of the internal snapshots in it; broken: file -> why
+    it is no image; writers: file -> the other VM that writes to it."""
 
     uuid: str
     name: str
@@ -38,6 +41,9 @@ class Seen:
     jobs: tuple[JobRow, ...] = ()
     checks: Mapping[str, ImageCheck] = field(default_factory=dict)
     unchecked: Mapping[str, str] = field(default_factory=dict)
+    inside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    writers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,8 @@ def findings(
             found.append(Finding("unchecked", one.uuid, one.name, why))
             continue
         found += _of_tags(one, one.facts)
+        wrong = amiss(one.facts, one.broken, one.writers, beside.real if beside else {})
+        found += [Finding(reason, one.uuid, item, proof) for reason, item, proof in wrong]
         found += [f for f in strays if f.domain == one.uuid]
         found += _of_checks(one, one.facts)
     return found
@@ -119,11 +127,37 @@ def _of_tags(seen: Seen, facts: DomainFacts) -> Iterator[Finding]:
             if len(ids) > 1:
                 yield Finding("doubled-tag", seen.uuid, name, _place(files[target], ids))
     for name, snapshot in listed.items():
-        there = inside.get(name, {})
-        gone = [_image(files[t]) for t in _holds(snapshot, files) if t not in there]
-        if gone:
-            proof = f"no snapshot of that name in {', '.join(gone)}"
-            yield Finding("tag-gone", seen.uuid, name, proof)
+        yield from _of_listed(seen, facts, files, snapshot, inside.get(name, {}))
+
+
+def _of_listed(
+    seen: Seen,
+    facts: DomainFacts,
+    files: Mapping[str, Disk],
+    snapshot: SnapshotInfo,
+    there: Mapping[str, list[str]],
+) -> Iterator[Finding]:
+    """An internal snapshot whose tag is gone, is below an overlay, or has overlays beside it."""
+    gone, below = [], []
+    for target in _holds(snapshot, files):
+        if target in there:
+            continue
+        layers = chain(facts, target)[1:]
+        where = next((f for f in layers if snapshot.name in seen.inside.get(f, ())), "")
+        if where:
+            below.append(f"{_image(files[target])} stands on {PurePath(where).name}, which has it")
+        else:
+            gone.append(_image(files[target]))
+    if gone:
+        proof = f"no snapshot of that name in {', '.join(gone)}"
+        yield Finding("tag-gone", seen.uuid, snapshot.name, proof)
+    elif below:
+        proof = f"libvirt does not find it below an overlay: {'; '.join(below)}"
+        yield Finding("mixed-tree", seen.uuid, snapshot.name, proof)
+    elif snapshot.kind is Kind.INTERNAL and has_external(facts):
+        where = ", ".join(_image(files[t]) for t in there)
+        proof = f"it is an internal one among external ones, and goes with {where} in a merge"
+        yield Finding("mixed-tree", seen.uuid, snapshot.name, proof)
 
 
 def _inside(facts: DomainFacts, files: Iterable[str]) -> dict[str, dict[str, list[str]]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePath
 
-from ..errors import SnapdError
+from ..errors import PreflightFailed, SnapdError
 from ..hypervisor import Beside, DomainFacts, ImageCheck
-from ..model import Disk, JobState, SnapshotInfo, SnapshotKey, Verb, Warned
+from ..model import Disk, JobState, SnapshotInfo, SnapshotKey, State, Verb, Warned
 from ..store import REMOVED_OUTSIDE, HistoryRow
 from .audit import Books, Finding, Seen, findings
+from .audit_chains import chain, images, lost
 from .context import Context
 from .images import check_images
 from .job import Job, Outcome
@@ -53,10 +54,12 @@ async def audit(ctx: Context, job: Job, domain: str) -> Outcome:
 
 
 def _mark_broken(ctx: Context, seen: Iterable[Seen], found: Collection[Finding]) -> None:
-    """What lacks in an image is no way back: it counts for nothing (DESIGN.md, rule 3)."""
+    """What lacks in an image, or stands on a file that is gone, is no way back: it counts for
+    nothing (DESIGN.md, rule 3)."""
     gone = {(f.domain, f.item) for f in found if f.reason == "tag-gone"}
     for one in seen:
         if one.facts and not one.facts.holder:
+            gone |= {(one.uuid, name) for name in lost(one.facts, one.broken)}
             keys = (SnapshotKey(one.uuid, s.name, s.created) for s in one.facts.snapshots)
             ctx.jobs.half_made.audited(one.uuid, (k for k in keys if (k.domain, k.name) in gone))
 
@@ -81,17 +84,67 @@ async def _see(ctx: Context, uuid: str) -> Seen:
     at_work = _at_work(ctx, uuid)
     unchecked: dict[str, str] = {}
     checks: dict[str, ImageCheck] = {}
-    facts = None
+    facts, below = None, _Below()
     try:
         facts = await ctx.hypervisor.facts(uuid)
         unchecked.update(facts.unreadable)
+        below = await _look_below(ctx, facts, unchecked)
         if not (at_work or _at_work(ctx, uuid) or facts.holder or facts.info.state.active):
             checks = await check_images(ctx, facts, unchecked)
     except SnapdError as e:
         unchecked[name] = e.message
     at_work |= _at_work(ctx, uuid)
     rows = tuple(job.row for job in sorted(at_work, key=lambda j: j.id))
-    return Seen(uuid, name, facts, rows, checks, unchecked)
+    writers = _writers(ctx, facts) if facts else {}
+    found = (below.inside, below.broken, writers)
+    return Seen(uuid, name, facts, rows, checks, unchecked, *found)
+
+
+@dataclass(slots=True)
+class _Below:
+    """As Seen has them."""
+
+    inside: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+async def _look_below(ctx: Context, facts: DomainFacts, unchecked: dict[str, str]) -> _Below:
+    """What the images say that disks and external snapshots stand on, each by itself."""
+    found, room = _Below(), asyncio.Semaphore(AT_ONCE)
+    off = replace(facts.info, state=State.SHUTOFF)  # of QEMU only the disks' own could be asked
+
+    async def one(path: str) -> None:
+        if known := facts.chains.images.get(path):
+            found.inside[path] = tuple(name for _id, name in known.tags)
+            return
+        async with room:
+            try:
+                tags = await ctx.hypervisor.tags(off, [Disk(path, path, "qcow2")])
+                found.inside[path] = tags.get(path, ())
+            except PreflightFailed as e:
+                if "Permission denied" in e.message:
+                    unchecked[PurePath(path).name] = e.message
+                else:
+                    found.broken[path] = e.message
+            except SnapdError as e:
+                unchecked[PurePath(path).name] = e.message
+
+    if ctx.hypervisor.has_images:
+        await asyncio.gather(*(one(path) for path in images(facts)))
+    return found
+
+
+def _writers(ctx: Context, facts: DomainFacts) -> dict[str, str]:
+    """Files that the domain's disks and external snapshots stand on -> the other VM that has it
+    as a disk to write to, as last read."""
+    mine = {f for d in facts.info.disks if d.writable for f in chain(facts, d.target)}
+    mine |= {file for s in facts.snapshots for file in s.files}
+    return {
+        disk.source: picture.info.name
+        for uuid, picture in ctx.inventory.domains.items()
+        for disk in picture.info.disks
+        if uuid != facts.info.uuid and disk.writable and not disk.shareable and disk.source in mine
+    }
 
 
 def _at_work(ctx: Context, uuid: str) -> set[Job]:
@@ -187,8 +240,13 @@ def _named(ctx: Context, facts: Iterable[DomainFacts]) -> dict[str, frozenset[st
     for fact in facts:
         uuid = fact.info.uuid
         now = _files((*fact.info.disks, *fact.inactive), fact.snapshots)
-        chain = {image.backing for image in fact.images.values()} - {""}
-        named[uuid] = named.get(uuid, frozenset()) | now | chain
+        chains = fact.chains
+        below = {image.backing for image in fact.images.values()} - {""}
+        below |= {path for layers in chains.layers.values() for path, _format in layers}
+        below |= {
+            p for said in (chains.live, chains.stored) for each in said.values() for p in each
+        }
+        named[uuid] = named.get(uuid, frozenset()) | now | below
     return named
 
 

@@ -87,6 +87,33 @@ def test_findings_external_snapshot_has_no_tag() -> None:
     assert of(facts(listed("e", "vda", kind=Kind.EXTERNAL))) == []
 
 
+def under_an_overlay(*snapshots: SnapshotInfo) -> DomainFacts:
+    """vda and vdb are on overlays a.left and b.left, which hold no tags."""
+    bare = facts(*snapshots)
+    disks = tuple(replace(d, source=d.source.replace("qcow2", "left")) for d in DISKS)
+    images = {
+        d.target: ImageInfo(new.source, backing=d.source, backing_format="qcow2")
+        for d, new in zip(DISKS, disks, strict=True)
+    }
+    info = replace(bare.info, disks=disks)
+    return replace(bare, info=info, inactive=disks, images=images)
+
+
+def test_findings_tag_below_an_overlay_is_not_gone_but_out_of_libvirts_sight() -> None:
+    """FIELD_REPORTS 3 and 4: another tool made an external snapshot above internal ones."""
+    looked = under_an_overlay(listed("kept", "vda", "vdb"), listed("half", "vda", "vdb"))
+    inside = {"/i/a.qcow2": ("kept", "half"), "/i/b.qcow2": ("kept",)}
+    assert found(Seen(VM, "web-1", looked, inside=inside)) == [
+        (
+            "mixed-tree",
+            "kept",
+            "libvirt does not find it below an overlay: vda (a.left) stands on a.qcow2, which has "
+            "it; vdb (b.left) stands on b.qcow2, which has it",
+        ),
+        ("tag-gone", "half", "no snapshot of that name in vdb (b.left)"),
+    ]
+
+
 def test_findings_tag_twice_in_an_image_gives_both_ids() -> None:
     looked = facts(listed("x", "vda"), vda=(("1", "x"), ("4", "x")))
     assert of(looked) == [("doubled-tag", "x", "in vda (a.qcow2) as ID 1, 4")]
