@@ -83,3 +83,15 @@ class Overlays(Protocol):
     ) -> None:
         """libvirt's own delete of an external snapshot, which merges an overlay into what is below
         it. progress: called on the loop with 0..1. created, active: as Hypervisor.delete."""
+
+    async def put_back(self, uuid: str, xml: str) -> None:
+        """Define a VM that is off by the XML that it had, secrets too, where libvirt's revert broke
+        off and left it on other files. Raises Busy where it isn't off."""
+
+    async def abandon(self, uuid: str, targets: Sequence[str]) -> None:
+        """End the merges of these disks that wait for their last step, which a libvirtd that died
+        in the middle never takes: the disks stay on their overlays."""
+
+    async def commit(self, uuid: str, target: str, top: str, base: str) -> None:
+        """Merge one overlay of a running VM into the file below it, and have the disk stand there;
+        the overlay is removed."""

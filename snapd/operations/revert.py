@@ -1,4 +1,5 @@
-"""Revert to an internal snapshot: libvirt's own call, guarded, with a way back.
+"""Revert to a snapshot: libvirt's own call, guarded, with a way back. What external ones need more
+is in overlay_revert.py.
 
 libvirt ends QEMU before it looks whether the revert can work, so everything is looked at first;
 and a safety snapshot of the present is taken before, so that a revert can be undone.
@@ -22,8 +23,9 @@ from ..errors import (
     TimedOut,
 )
 from ..hypervisor import DomainFacts
-from ..model import DomainInfo, Origin, SnapshotInfo, SnapshotKey, State, Verb, Warned
+from ..model import DomainInfo, Kind, Origin, SnapshotInfo, SnapshotKey, State, Verb, Warned
 from ..store import Store
+from . import overlay_revert
 from .afterwards import set_clock
 from .context import Context, pick, refuse, verify_tags
 from .create import create
@@ -90,13 +92,15 @@ def _intent(
     safety: str,
     boot: str,
 ) -> dict[str, Any]:
-    return {
+    outside = listed.kind is Kind.EXTERNAL
+    disks = facts.info.disks if outside else facts.saved or facts.info.disks
+    intent = {
         "name": wish.key.name,
         "created": wish.key.created,
         "instance": facts.info.instance,
         "state": facts.info.state.value,
         "current": facts.info.current,
-        "disks": {d.target: d.source for d in writable(facts.saved or facts.info.disks)},
+        "disks": {d.target: d.source for d in writable(disks)},
         "memory": listed.memory,
         "agent": facts.info.agent,
         "wanted": wanted.value,
@@ -105,6 +109,7 @@ def _intent(
         "claimed": False,
         "boot": boot,
     }
+    return intent | ({"external": overlay_revert.files(facts, listed)} if outside else {})
 
 
 def agreed(store: Store, wish: RevertWish, listed: SnapshotInfo) -> RevertTerms:
@@ -150,9 +155,12 @@ async def _look(ctx: Context, job: Job, wish: RevertWish) -> tuple[DomainFacts, 
 
 
 def safety_wish(facts: DomainFacts, target: str) -> Wish:
-    """The snapshot that keeps the present; over a managed save that is about to be discarded."""
+    """The snapshot that keeps the present, of the same kind as the one that is reverted to; over a
+    managed save that is about to be discarded."""
+    kinds = {s.name: s.kind for s in facts.snapshots}
     return Wish(
         stem=names.stem_of(Origin.SAFETY),
+        kind="external" if kinds.get(target) is Kind.EXTERNAL else "auto",
         origin=Origin.SAFETY,
         reason=f"before the revert to {target}",
         over_saved_state=facts.info.managed_save,
@@ -198,15 +206,22 @@ async def judge(ctx: Context, job: Job) -> Outcome:
         raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
     picture = await ctx.inventory.refresh(uuid)
     info = picture.info
+    outside = "external" in intent
     if not intent["claimed"]:
-        await _unclaimed(ctx, job, facts, info)
+        if outside:
+            moved = _moved(ctx, info, intent)
+            await overlay_revert.unclaimed(ctx, job, facts, intent, moved=moved)
+        else:
+            await _unclaimed(ctx, job, facts, info)
     if info.current != intent["name"]:
         raise Inconsistent(
             f"VM {info.name}: libvirt said that the revert to {intent['name']!r} was done, but "
             f"its current snapshot is {info.current or 'none'!r}; look at the VM before using it",
             item=intent["name"],
         )
-    if ctx.hypervisor.has_images:
+    if outside:
+        overlay_revert.verify(job, facts, intent)
+    elif ctx.hypervisor.has_images:
         await _verify_disks(ctx, info, intent)
     if info.managed_save:
         raise Partial(
@@ -231,8 +246,8 @@ async def _unclaimed(ctx: Context, job: Job, facts: DomainFacts, info: DomainInf
     """libvirt never said that it was done. Raises Undone where QEMU was never ended, Partial where
     the facts don't show that it came to its end all the same."""
     intent = _OLDER | (job.row.intent or {})
-    rebooted = intent["boot"] not in ("", ctx.boot)  # libvirt counts its instances anew
-    moved = rebooted or info.instance != intent["instance"]
+    rebooted = _rebooted(ctx, intent)
+    moved = _moved(ctx, info, intent)
     marked = info.current == intent["name"] != intent["current"]  # set when all is done
     if not moved and (intent.get("refused") or State(intent["state"]).active):
         raise Undone
@@ -240,6 +255,15 @@ async def _unclaimed(ctx: Context, job: Job, facts: DomainFacts, info: DomainInf
     restarted = info.current == intent["name"] and moved and not rebooted
     if not ((marked or restarted) and info.state.value == intent["wanted"]):
         raise _torn(facts, intent)
+
+
+def _rebooted(ctx: Context, intent: dict[str, Any]) -> bool:
+    return intent["boot"] not in ("", ctx.boot)  # libvirt counts its instances anew
+
+
+def _moved(ctx: Context, info: DomainInfo, intent: dict[str, Any]) -> bool:
+    """Whether the QEMU of before is gone."""
+    return _rebooted(ctx, intent) or info.instance != intent["instance"]
 
 
 async def _verify_disks(ctx: Context, info: DomainInfo, intent: dict[str, Any]) -> None:

@@ -21,9 +21,12 @@ _WAYS = {
     "merged, virsh snapshot-delete --metadata",
     "define": "make the VM persistent: virsh define",
     "delete": "delete the snapshot again",
+    "delete-branch": "delete, or unpin, what branches off: 'virtsnap list VM' shows the tree; the "
+    "next run then merges the rest",
     "delete-checkpoints": "delete its checkpoints: virsh checkpoint-list, virsh checkpoint-delete",
     "detach-disk": "detach the disk",
     "discard-saved-state": "throw the saved state away: virsh managedsave-remove",
+    "eject": "take the disc out: virsh change-media VM DRIVE --eject",
     "fix-file": "correct the file; 'virtsnap policy validate FILE' says what is wrong",
     "force": "do it all the same: --force",
     "force+discard-saved-state": "give up the RAM in it: --force --discard-saved-state",
