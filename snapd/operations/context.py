@@ -21,7 +21,8 @@ from .waiting import News, Writers
 @dataclass(frozen=True)
 class Context:
     """The rooms that a verb needs. clock: seconds UTC; tail: a short random word for names; boot:
-    another word after each start of the host."""
+    another word after each start of the host. writers: who writes RAM; mergers: who merges
+    overlays, one on a file system."""
 
     hypervisor: Hypervisor
     inventory: Inventory
@@ -31,6 +32,7 @@ class Context:
     frozen_guests: FrozenGuests
     news: News
     writers: Writers
+    mergers: Writers
     clock: Callable[[], float] = time.time
     tail: Callable[[], str] = lambda: ""
     boot: str = ""

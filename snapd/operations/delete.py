@@ -1,5 +1,6 @@
-"""Delete an internal snapshot: of a running VM by the monitor first and then from libvirt's
-record, since libvirt's own call crashes libvirtd 9.0 or leaves tags behind (LIBVIRT.md 10)."""
+"""Delete a snapshot; an internal one of a running VM by the monitor first and then from libvirt's
+record, since libvirt's own call crashes libvirtd 9.0 or leaves tags behind (LIBVIRT.md 10). An
+external one is merged: merge.py."""
 
 from __future__ import annotations
 
@@ -8,11 +9,14 @@ from pathlib import Path
 
 from ..errors import NoSuchSnapshot, Partial, Protected, SnapdError, TimedOut, Unsupported
 from ..hypervisor import DomainFacts
-from ..model import Disk, SnapshotInfo, SnapshotKey, State, Verb, Warned
+from ..model import Disk, Kind, SnapshotInfo, SnapshotKey, State, Verb, Warned
 from .context import Context, pick, refuse, verify_tags
 from .images import warn_of_damage
-from .job import Job, Outcome, Request, Undone
-from .preflight import Blocker, delete_blockers, writable
+from .job import DAEMON, Job, Outcome, Request, Undone
+from .merge import judge as judge_merge
+from .merge import merge
+from .merge_plan import half_merged
+from .preflight import Blocker, delete_blockers, holder_blockers, merge_blockers, writable
 from .waiting import idle_facts
 from .wishes import DeleteWish
 
@@ -81,7 +85,12 @@ def blockers(
 
     job: the one that is to do it; what it does by order of a revert is the revert's own end.
     """
-    found = delete_blockers(facts, listed)
+    if half_merged(facts, listed):
+        found = list(holder_blockers(facts))
+    elif listed.kind is Kind.EXTERNAL:
+        found = merge_blockers(facts, listed, by_policy=job is not None and job.row.owner == DAEMON)
+    else:
+        found = delete_blockers(facts, listed)
     record = ctx.store.record(SnapshotKey(facts.info.uuid, listed.name, listed.created))
     if record and record.pin_reason is not None:
         why = f"snapshot {listed.name} is pinned ({record.pin_reason or 'no reason given'})"
@@ -123,10 +132,10 @@ async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> 
     """Check, intend, act, verify; repeatable, where an earlier one was broken off."""
     job.enter("checking")
     job.reason = reason
-    facts = await idle_facts(ctx.hypervisor, ctx.news, job, key.domain)
-    listed = pick(facts, key)
+    facts, listed = await _look(ctx, job, key)
+    if listed.kind is Kind.EXTERNAL:
+        return await merge(ctx, job, (facts, listed), lambda: _look(ctx, job, key))
     what = f"cannot delete snapshot {key.name} of VM {facts.info.name}"
-    refuse(what, blockers(ctx, facts, listed, job))
     present = _present(job, facts, listed)
     await job.intend(
         {
@@ -151,6 +160,15 @@ async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> 
     return await judge(ctx, job)
 
 
+async def _look(ctx: Context, job: Job, key: SnapshotKey) -> tuple[DomainFacts, SnapshotInfo]:
+    """The facts and the snapshot, once nothing is against its deletion."""
+    facts = await idle_facts(ctx.hypervisor, ctx.news, job, key.domain)
+    listed = pick(facts, key)
+    what = f"cannot delete snapshot {key.name} of VM {facts.info.name}"
+    refuse(what, blockers(ctx, facts, listed, job))
+    return facts, listed
+
+
 def _present(job: Job, facts: DomainFacts, listed: SnapshotInfo) -> list[Disk]:
     """The disks that are still the ones in the snapshot. What was plugged in since, in the place
     of one of them, may hold a tag of that name that is another VM's."""
@@ -173,6 +191,8 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     """What came of the intent. Raises Undone; Partial where tags and record disagree now, which
     the next delete finishes; NoSuchSnapshot where somebody put another one in its place."""
     intent, uuid = job.row.intent or {}, job.row.domain
+    if intent.get("kind") == Kind.EXTERNAL:
+        return await judge_merge(ctx, job)
     key = SnapshotKey(uuid, intent["name"], intent["created"])
     job.enter("verifying")
     facts = await ctx.hypervisor.facts(uuid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 DAEMON = -1
 WAITING = "waiting"
+TOLD_SECONDS = 0.5
+"""No more often is it told how much of a job is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Job:
         self.parts = 0
         self.phase = "queued" if row.state is JobState.QUEUED else ""
         self.progress = -1.0
+        self._told = -math.inf
         self.reason = ""
         self.ended = asyncio.Event()
         self.start_by = 0.0
@@ -142,6 +146,17 @@ class Job:
         waited = self.phase == WAITING
         self.phase = phase
         self._jobs.changed(self, "Phase", *(["Cancellable"] if waited else []))
+
+    def advance(self, share: float) -> None:
+        """Say how much of it is done, 0..1: it never goes back, and is told twice a second."""
+        now = asyncio.get_running_loop().time()
+        share = min(1.0, max(share, self.progress, 0.0))
+        if share == self.progress:
+            return
+        self.progress = share
+        if share == 1.0 or now - self._told >= TOLD_SECONDS:
+            self._told = now
+            self._jobs.changed(self, "Progress")
 
     async def intend(self, intent: dict[str, Any], *, begun: bool = False) -> None:
         """Commit what is about to be done; returns when it is on disk. Raises where it cannot be

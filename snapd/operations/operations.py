@@ -63,6 +63,7 @@ class Operations:
             self.frozen_guests,
             News(hypervisor),
             Writers(),
+            Writers("merges a snapshot", "merger"),
             clock,
             lambda: secrets.token_hex(2),
             _boot_id(),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 
 from ..errors import Busy
 from ..hypervisor import DomainEvent, DomainFacts, Hypervisor
@@ -67,35 +67,45 @@ async def idle_facts(
 
 
 class Writers:
-    """One job at a time writes RAM to a file system: two take longer, and both guests stand."""
+    """One job at a time writes much to a file system: two take longer, and both guests suffer.
 
-    def __init__(self) -> None:
+    what: what such a job does there, and item: the word for it in the error of one that may not
+    wait for another.
+    """
+
+    def __init__(self, what: str = "writes RAM", item: str = "ram-writer") -> None:
+        self._what, self._item = what, item
         self._locks: dict[int, asyncio.Lock] = {}
 
     @contextlib.asynccontextmanager
-    async def turn(self, job: Job, facts: DomainFacts) -> AsyncIterator[bool]:
-        """Hold the file system of the domain's first disk; yields whether it had to be waited
-        for. Raises Busy past the job's max_wait."""
-        first = next(iter(writable(facts.info.disks)), None)
-        space = facts.space.get(first.target) if first else None
-        device = space.device if space else 0
-        lock = self._locks.setdefault(device, asyncio.Lock()) if device else asyncio.Lock()
+    async def turn(
+        self, job: Job, facts: DomainFacts, targets: Collection[str] = ()
+    ) -> AsyncIterator[bool]:
+        """Hold the file systems of these disks, of the domain's first one where none is given;
+        yields whether they had to be waited for. Raises Busy past the job's max_wait."""
+        locks = [self._locks.setdefault(d, asyncio.Lock()) for d in _devices(facts, targets)]
         loop = asyncio.get_running_loop()
-        waited = lock.locked()
+        waited = any(lock.locked() for lock in locks)
         if waited:
-            job.wait_for("another job that writes RAM to the same file system")
-        try:
-            async with asyncio.timeout_at(max(job.start_by, loop.time() + 0.01)):
-                await lock.acquire()
-        except TimeoutError as e:
-            raise Busy(
-                f"VM {facts.info.name} is not snapshot: another job writes RAM to the same file "
-                "system; try again, or allow more max_wait",
-                item="ram-writer",
-            ) from e
-        try:
+            job.wait_for(f"another job that {self._what} to the same file system")
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout_at(max(job.start_by, loop.time() + 0.01)):
+                    for lock in locks:  # by number: two jobs never wait for each other
+                        await held.enter_async_context(lock)
+            except TimeoutError as e:
+                raise Busy(
+                    f"VM {facts.info.name} has to wait: another job {self._what} to the same file "
+                    "system; try again, or allow more max_wait",
+                    item=self._item,
+                ) from e
             if waited:
                 job.enter("checking")
             yield waited
-        finally:
-            lock.release()
+
+
+def _devices(facts: DomainFacts, targets: Collection[str]) -> list[int]:
+    """Numbers of the file systems that could be told, in their order."""
+    wanted = targets or [d.target for d in writable(facts.info.disks)[:1]]
+    found = {facts.space[t].device for t in wanted if t in facts.space}
+    return sorted(found - {0})

@@ -8,7 +8,7 @@ from .blocker import Blocker
 from .create import create_blockers
 from .delete import delete_blockers
 from .disks import disk_blockers, monitor_blockers, writable
-from .domain import memory_blockers, redefined, state_blockers, tree_blockers
+from .domain import holder_blockers, memory_blockers, redefined, state_blockers, tree_blockers
 from .external import external_blockers, external_create_blockers
 from .external_revert import revert_external_blockers
 from .merge import MergeOrder, merge_blockers, merge_order
@@ -27,6 +27,7 @@ __all__ = [
     "disk_blockers",
     "external_blockers",
     "external_create_blockers",
+    "holder_blockers",
     "memory_blockers",
     "merge_blockers",
     "merge_order",
