@@ -44,7 +44,7 @@ SAFETY = _snapshot("safety", "s2", ".s2", current=True)
 TREE = (S1, S2, SAFETY)
 
 
-def _on(end: str, state: State = State.RUNNING, **backed_by: str) -> DomainFacts:
+def on(end: str, state: State = State.RUNNING, **backed_by: str) -> DomainFacts:
     """The VM on files of that end, each backed by what is named (target -> file)."""
     disks = (Disk("vda", f"{ROOT}{end}", "qcow2"), Disk("vdb", f"{DATA}{end}", "qcow2"))
     instance = 3 if state.active else -1
@@ -53,8 +53,8 @@ def _on(end: str, state: State = State.RUNNING, **backed_by: str) -> DomainFacts
     return facts_of(info, snapshots=TREE, images=images)
 
 
-BEFORE = _on(".safety.qcow2", vda=f"{ROOT}.s2.qcow2", vdb=f"{DATA}.s2.qcow2")
-AFTER = _on(".1795994501", vda=f"{ROOT}.qcow2", vdb=f"{DATA}.qcow2")
+BEFORE = on(".safety.qcow2", vda=f"{ROOT}.s2.qcow2", vdb=f"{DATA}.s2.qcow2")
+AFTER = on(".1795994501", vda=f"{ROOT}.qcow2", vdb=f"{DATA}.qcow2")
 
 
 def _intent(**changes: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _intent(**changes: Any) -> dict[str, Any]:
     return intent | changes
 
 
-def _reverted(facts: DomainFacts = AFTER) -> DomainFacts:
+def reverted(facts: DomainFacts = AFTER) -> DomainFacts:
     """As libvirt lists it then: the mark moved, its record naming the new files."""
     new = tuple((d.target, d.source) for d in facts.info.disks)
     tree = (replace(S1, current=True, reverted=new), S2, replace(SAFETY, current=False))
@@ -95,9 +95,9 @@ def test_intent_names_what_others_need_and_not_what_libvirt_unlinks() -> None:
     [
         (BEFORE, Came.NOWHERE),
         (AFTER, Came.DONE),
-        (_on(".qcow2"), Came.ON_BASES),
-        (_on(".1795994501", vda=f"{ROOT}.s1.qcow2", vdb=f"{DATA}.s1.qcow2"), Came.ASTRAY),
-        (_on(".1795994501", vda=f"{ROOT}.qcow2", vdb=f"{DATA}.s1.qcow2"), Came.ASTRAY),
+        (on(".qcow2"), Came.ON_BASES),
+        (on(".1795994501", vda=f"{ROOT}.s1.qcow2", vdb=f"{DATA}.s1.qcow2"), Came.ASTRAY),
+        (on(".1795994501", vda=f"{ROOT}.qcow2", vdb=f"{DATA}.s1.qcow2"), Came.ASTRAY),
         (replace(BEFORE, missing={f"{DATA}.safety.qcow2"}), Came.ASTRAY),
         (replace(AFTER, info=replace(AFTER.info, disks=AFTER.info.disks[:1])), Came.ASTRAY),
     ],
@@ -109,7 +109,7 @@ def test_came_is_told_by_what_the_disks_stand_on(facts: DomainFacts, far: Came) 
 
 def test_came_new_file_that_cannot_be_read_is_not_guessed_at() -> None:
     with pytest.raises(PreflightFailed, match="vda"):
-        came(_on(".1795994501"), _intent())
+        came(on(".1795994501"), _intent())
 
 
 class _Job:
@@ -129,37 +129,37 @@ def _verify(facts: DomainFacts) -> list[str]:
 
 
 def test_verify_done_says_nothing() -> None:
-    assert _verify(_reverted()) == []
+    assert _verify(reverted()) == []
 
 
 def test_verify_file_of_another_snapshot_gone_is_loud_and_names_the_safety_snapshot() -> None:
     with pytest.raises(Inconsistent, match=r"web-root\.s1\.qcow2") as caught:
-        _verify(replace(_reverted(), missing={f"{ROOT}.s1.qcow2", f"{ROOT}.safety.qcow2"}))
+        _verify(replace(reverted(), missing={f"{ROOT}.s1.qcow2", f"{ROOT}.safety.qcow2"}))
     assert "'safety'" in caught.value.message
     assert caught.value.item == "safety"
 
 
 def test_verify_snapshot_that_is_not_listed_any_more_is_loud() -> None:
-    facts = _reverted()
+    facts = reverted()
     with pytest.raises(Inconsistent, match=r"\(s2\)"):
         _verify(replace(facts, snapshots=tuple(s for s in facts.snapshots if s.name != "s2")))
 
 
 def test_verify_disks_on_another_moment_is_no_success() -> None:
     with pytest.raises(Partial, match=r"said to be done.*vda on web-root\.1795994501"):
-        _verify(_reverted(_on(".1795994501", vda=f"{ROOT}.s1.qcow2", vdb=f"{DATA}.s1.qcow2")))
+        _verify(reverted(on(".1795994501", vda=f"{ROOT}.s1.qcow2", vdb=f"{DATA}.s1.qcow2")))
 
 
 def test_verify_record_that_names_other_files_is_no_success() -> None:
     """libvirt's next revert would unlink s1's own overlays, which s2 needs (LIBVIRT.md 9.8)."""
-    facts = _reverted()
+    facts = reverted()
     tree = tuple(replace(s, reverted=()) for s in facts.snapshots)
     with pytest.raises(Inconsistent, match="would unlink others"):
         _verify(replace(facts, snapshots=tree))
 
 
 def test_verify_file_that_could_not_be_looked_for_is_said() -> None:
-    assert _verify(replace(_reverted(), unknown={f"{ROOT}.s1.qcow2"})) == ["unchecked"]
+    assert _verify(replace(reverted(), unknown={f"{ROOT}.s1.qcow2"})) == ["unchecked"]
 
 
 def test_overlaid_disc_readonly_and_left_out_disks_are_refused() -> None:
