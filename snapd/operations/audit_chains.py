@@ -14,7 +14,7 @@ from pathlib import PurePath
 from ..hypervisor import DomainFacts
 from ..model import Kind
 from .preflight import redefined
-from .preflight.external import left_chain
+from .preflight.external_tree import left_chain
 
 Amiss = tuple[str, str, str]
 """A finding's reason word, thing and proof."""
@@ -73,7 +73,7 @@ def amiss(
         return
     for blocker in (
         *redefined(facts.info, facts.snapshots),
-        *left_chain(facts.info, facts.snapshots),
+        *left_chain(facts.info, facts.snapshots, facts),
     ):
         yield blocker.reason, blocker.item, blocker.message
     yield from _fallen(facts, broken)

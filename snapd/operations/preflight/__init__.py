@@ -9,9 +9,10 @@ from .create import create_blockers
 from .delete import delete_blockers
 from .disks import disk_blockers, monitor_blockers, writable
 from .domain import holder_blockers, memory_blockers, redefined, state_blockers, tree_blockers
-from .external import external_blockers, external_create_blockers
+from .external import external_blockers, external_create_blockers, later_blockers
 from .external_revert import revert_external_blockers
-from .merge import MergeOrder, merge_blockers, merge_order
+from .merge import merge_blockers
+from .merge_order import MergeOrder, merge_order
 from .revert import bitmap_blockers, revert_blockers
 from .space import create_needs, space_blockers, unmeasured_blockers
 from .terms import RevertTerms
@@ -28,6 +29,7 @@ __all__ = [
     "external_blockers",
     "external_create_blockers",
     "holder_blockers",
+    "later_blockers",
     "memory_blockers",
     "merge_blockers",
     "merge_order",

@@ -42,13 +42,14 @@ def create_blockers(
     if not info.state.active:
         found += backing_blockers(facts)
     if quiesce == "require":
-        found += _agent_blockers(facts)
+        found += agent_blockers(facts)
     if memory:
         found += unmeasured_blockers(facts)
     return [*found, *space_blockers(facts, create_needs(facts, memory=memory), min_free)]
 
 
-def _agent_blockers(facts: DomainFacts) -> list[Blocker]:
+def agent_blockers(facts: DomainFacts) -> list[Blocker]:
+    """What keeps the guest from being quiesced."""
     why, ways = "", ("quiesce-try",)
     if facts.info.state is not State.RUNNING:
         why = "it cannot be quiesced: only a running guest can"

@@ -18,6 +18,12 @@ def state_blockers(
 
     over_saved_state: it is taken just because the managed save is about to be thrown away.
     """
+    yield from condition_blockers(info, over_saved_state=over_saved_state)
+    yield from tree_blockers(info, snapshots)
+
+
+def condition_blockers(info: DomainInfo, *, over_saved_state: bool = False) -> Iterator[Blocker]:
+    """What its state tells against a snapshot of any kind."""
     if not info.persistent:
         why = "it is transient: libvirt forgets its snapshots when it stops"
         yield Blocker(Unsupported, "transient", "", why, ("define",))
@@ -29,7 +35,6 @@ def state_blockers(
         yield Blocker(Unsupported, "io-error", "", why, ("make-room", "resume"))
     if info.state in (State.SUSPENDED, State.CRASHED, State.UNKNOWN):
         yield Blocker(Unsupported, "unfinished-job", "", f"it is {info.state}", ("start",))
-    yield from tree_blockers(info, snapshots)
 
 
 def tree_blockers(info: DomainInfo, snapshots: Sequence[SnapshotInfo]) -> Iterator[Blocker]:

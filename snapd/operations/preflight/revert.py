@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...errors import Inconsistent, NeedsForce, PreflightFailed, Protected, Unsupported
-from ...hypervisor import DomainFacts, Need
-from ...model import NVRAM, Kind, SnapshotInfo, State
+from ...errors import Inconsistent, PreflightFailed, Unsupported
+from ...hypervisor import DomainFacts
+from ...model import NVRAM, Kind, SnapshotInfo
 from .blocker import Blocker
 from .disks import backing_blockers, held, unread, untold, writable
 from .domain import holder_blockers, tree_blockers
 from .external_revert import revert_external_blockers
-from .terms import RevertTerms
+from .terms import RevertTerms, force_blockers, need_blockers, user_blockers
 
 LOADED_BY_JOB = (10, 10, 0)  # libvirt that has QEMU load RAM by a job
 
@@ -28,33 +28,15 @@ def revert_blockers(
     if snapshot.kind is Kind.EXTERNAL:
         return [*found, *revert_external_blockers(facts, snapshot, terms)]
     found += tree_blockers(facts.info, facts.snapshots)
-    if not facts.info.persistent:
-        found.append(Blocker(Unsupported, "transient", "", "the VM is transient", ("define",)))
-    found += _force_blockers(facts, snapshot, terms)
+    found += force_blockers(facts, snapshot, terms)
     found += _name_blockers(facts, snapshot)
     found += bitmap_blockers(facts)
     found += _encryption_blockers(facts, snapshot)
     found += tag_blockers(facts, snapshot, partly=False)
     found += backing_blockers(facts)
     found += _saved_blockers(facts)
-    if terms.wanted is not State.SHUTOFF or snapshot.memory:
-        found += [_lacking(need) for need in facts.needs]
-    return [*found, *_user_blockers(facts, terms)]
-
-
-def _force_blockers(
-    facts: DomainFacts, snapshot: SnapshotInfo, terms: RevertTerms
-) -> Iterator[Blocker]:
-    if facts.info.managed_save and not (terms.force and terms.discard_saved_state):
-        why = "the VM has a managed save, whose old RAM would meet the reverted disks"
-        ways = ("start", "force+discard-saved-state")
-        yield Blocker(NeedsForce, "managed-save", "", why, ways)
-    if facts.saved_tpm and not snapshot.memory and not terms.force:
-        why = (
-            "its TPM is not in the snapshot and would be newer than the disks: a guest that seals "
-            "keys in it may ask for its recovery key"
-        )
-        yield Blocker(NeedsForce, "tpm-newer", "", why, ("force",))
+    found += need_blockers(facts, snapshot, terms)
+    return [*found, *user_blockers(facts, terms)]
 
 
 def _name_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
@@ -146,29 +128,3 @@ def _saved_blockers(facts: DomainFacts) -> Iterator[Blocker]:
     for target in sorted(present.keys() - then) if facts.saved else ():
         why = f"disk {target} was not there then, and would leave the VM"
         yield Blocker(Unsupported, "pending-config", target, why, ("detach-disk",))
-
-
-def _lacking(need: Need) -> Blocker:
-    if not need.told:
-        return untold(f"{need.kind} {need.name}, which the VM needed then,", need.name)
-    if need.kind in ("network", "bridge", "device"):
-        word = "missing-device" if need.kind == "device" else "missing-network"
-        why = f"{need.kind} {need.name}, which the VM had then, is not there or not active"
-        return Blocker(PreflightFailed, word, need.name, why, ("bring-it-back",))
-    why = f"{need.kind} {need.name}, which the VM needed then, is missing"
-    return Blocker(PreflightFailed, "missing-file", need.name, why, ("restore-file",))
-
-
-def _user_blockers(facts: DomainFacts, terms: RevertTerms) -> Iterator[Blocker]:
-    """A revert rewrites what others read, and so may those who can't be asked."""
-    for use in facts.users:
-        if use.how == "active":
-            why = f"disk {use.target} is in use by {use.who}, which is running"
-            yield Blocker(Protected, "shared-disk", use.target, why, ("stop-other-vm",))
-        elif use.how == "backing":
-            why = f"{use.who} is backed by disk {use.target}, and would read other data afterwards"
-            yield Blocker(Protected, "shared-base", use.target, why)
-        elif use.how == "unchecked" and not terms.force:
-            why = f"whether {use.who} uses its disks could not be told: it does not answer"
-            ways = ("try-again", "force")
-            yield Blocker(PreflightFailed, "unchecked", use.who, why, ways)

@@ -1,0 +1,176 @@
+"""A domain's tree of external snapshots, as libvirt records it, beside what its disks stand on.
+
+libvirt unlinks files by its record alone, and reports success (LIBVIRT.md 9.7 to 9.11): where the
+record, its XML and the image headers don't agree, no verb is safe.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ...errors import Inconsistent, PreflightFailed, Unsupported
+from ...hypervisor import DomainFacts
+from ...model import Disk, DomainInfo, Kind, SnapshotInfo, State
+from .blocker import Blocker
+from .disks import unreadable, untold
+from .domain import redefined
+
+
+def tree_faults(facts: DomainFacts) -> Iterator[Blocker]:
+    """What is wrong with the tree as a whole; nothing where there are no external snapshots."""
+    if not any(s.kind is Kind.EXTERNAL for s in facts.snapshots):
+        return
+    yield from redefined(facts.info, facts.snapshots)
+    yield from _redefined_next(facts)
+    yield from unmarked(facts.snapshots)
+    yield from left_chain(facts.info, facts.snapshots, facts)
+    yield from internal_inside(facts.snapshots)
+
+
+def unmarked(snapshots: Sequence[SnapshotInfo]) -> Iterator[Blocker]:
+    """Without a current one libvirt takes each leaf for a branch that nobody is on, and unlinks
+    what the disks stand on."""
+    if snapshots and not any(s.current for s in snapshots):
+        why = "none of its external snapshots is marked as the current one"
+        yield Blocker(Inconsistent, "not-in-chain", "", why, ("virsh",))
+
+
+def left_chain(
+    info: DomainInfo, snapshots: Sequence[SnapshotInfo], facts: DomainFacts | None = None
+) -> Iterator[Blocker]:
+    """The disks are not on the overlays of the current snapshot: the mark was moved without a
+    revert, or another tool reverted. libvirt would unlink what is in use (LIBVIRT.md 9.7, 9.8).
+
+    facts: tell, by the headers, the one case where that is in order: when the last snapshot of its
+    first branch is deleted, libvirt unlinks the file that the record of the branch point names.
+    """
+    current = next((s for s in snapshots if s.current), None)
+    sources = {d.target: d.source for d in info.disks}
+    for target, overlay in current.active.items() if current else ():
+        if target in sources and sources[target] != overlay:
+            if facts and current and _is_stale(facts, current, target):
+                continue
+            why = (
+                f"disk {target} is on {Path(sources[target]).name}, not on the overlay of the "
+                f"current snapshot {current.name if current else ''}"
+            )
+            yield Blocker(Inconsistent, "not-in-chain", target, why)
+            return
+
+
+def _is_stale(facts: DomainFacts, current: SnapshotInfo, target: str) -> bool:
+    below = paths(facts, target)[1:2]
+    gone = current.active[target] in facts.missing
+    return gone and below == (dict(current.bases).get(target),)
+
+
+def internal_inside(snapshots: Sequence[SnapshotInfo]) -> Iterator[Blocker]:
+    """An internal one goes with the overlay that it is in."""
+    inside = next((s.name for s in snapshots if s.kind is Kind.INTERNAL), "")
+    if inside:
+        why = f"snapshot {inside} is an internal one, and would be lost with its overlay"
+        yield Blocker(Unsupported, "mixed-tree", inside, why)
+
+
+def _redefined_next(facts: DomainFacts) -> Iterator[Blocker]:
+    """The next start would stand on a file that overlays are backed by (`virsh define` of an older
+    XML while the VM runs)."""
+    live = {d.target: d.source for d in facts.info.disks}
+    bases = {base for s in facts.snapshots for _target, base in s.bases}
+    for disk in facts.inactive if facts.info.state.active else ():
+        if disk.source in bases and disk.source != live.get(disk.target):
+            why = (
+                f"the next start would have disk {disk.target} on {Path(disk.source).name}, which "
+                "snapshots stand on: each write there damages them"
+            )
+            yield Blocker(Inconsistent, "other-file", disk.target, why, ("define-overlay",))
+            return
+
+
+def paths(facts: DomainFacts, target: str) -> tuple[str, ...]:
+    """The files that a disk stands on by the headers, its own first; () = not read."""
+    return tuple(path for path, _format in facts.chains.layers.get(target, ()))
+
+
+def children(snapshots: Iterable[SnapshotInfo], name: str) -> list[SnapshotInfo]:
+    """Those that were made right on it."""
+    return [s for s in snapshots if s.parent == name]
+
+
+def line(snapshots: Sequence[SnapshotInfo]) -> list[SnapshotInfo]:
+    """The current one and all that it descends from, the youngest first."""
+    by_name = {s.name: s for s in snapshots}
+    found: list[SnapshotInfo] = []
+    at = next((s for s in snapshots if s.current), None)
+    while at and at not in found:
+        found.append(at)
+        at = by_name.get(at.parent)
+    return found
+
+
+def chain_faults(facts: DomainFacts, disks: Iterable[Disk]) -> Iterator[Blocker]:
+    """What is wrong with what these disks stand on; of those whose layers were read."""
+    for disk in disks:
+        found = paths(facts, disk.target)
+        if not found:
+            continue
+        if blocker := _unsound(facts, disk, found):
+            yield blocker
+        else:
+            yield from _told_otherwise(facts, disk, found)
+
+
+def unread_chains(facts: DomainFacts, disks: Iterable[Disk]) -> Iterator[Blocker]:
+    """What a disk stands on has to be known, and could not be read."""
+    for disk in disks if facts.has_images else ():
+        if not paths(facts, disk.target):
+            yield unreadable(facts, disk) or untold(f"what disk {disk.target} is on", disk.target)
+
+
+def _unsound(facts: DomainFacts, disk: Disk, found: Sequence[str]) -> Blocker | None:
+    """The chain stops where it shouldn't, or is another one than the disk's."""
+    if found[0] != disk.source:
+        why = f"disk {disk.target} is on {Path(disk.source).name}, and {Path(found[0]).name} was"
+        return Blocker(Inconsistent, "not-in-chain", disk.target, f"{why} read")
+    image = facts.chains.images.get(found[-1])
+    for path in (*found, *([image.backing] if image and image.backing else [])):
+        name = Path(path).name
+        if path in facts.missing:
+            why = f"file {name}, which disk {disk.target} stands on, is missing"
+            return Blocker(PreflightFailed, "missing-file", name, why, ("restore-file",))
+        if path in facts.unknown:
+            what = f"file {name}, which disk {disk.target} stands on,"
+            return untold(what, disk.target, facts.whys.get(path))
+    if image and image.backing:
+        why = f"what {Path(found[-1]).name}, which disk {disk.target} stands on, is backed by could"
+        return Blocker(PreflightFailed, "image-unreadable", disk.target, f"{why} not be read")
+    return None
+
+
+def _told_otherwise(facts: DomainFacts, disk: Disk, found: Sequence[str]) -> Iterator[Blocker]:
+    """libvirt's XML beats the headers: a stale one shows the guest another layer, an empty one
+    zeros (LIBVIRT.md 9.10). The running XML tells the whole chain, the stored one maybe a part."""
+    headers = [os.path.normpath(path) for path in found]
+    live = [os.path.normpath(path) for path in facts.chains.live.get(disk.target, ())]
+    stored = [os.path.normpath(path) for path in facts.chains.stored.get(disk.target, ())]
+    which = ""
+    if live and live != headers:
+        which = "running"
+    elif stored and stored != headers[: len(stored)]:
+        which = "stored"
+    if which:
+        why = (
+            f"disk {disk.target} stands on {' > '.join(Path(p).name for p in headers)} by its "
+            f"images, and on other files by libvirt's {which} configuration"
+        )
+        yield Blocker(Inconsistent, "not-in-chain", disk.target, why, ("audit",))
+
+
+def inactive_nodes(facts: DomainFacts, what: str) -> Iterator[Blocker]:
+    """Where a VM's RAM was saved while it was paused, QEMU keeps the images closed to all block
+    jobs and to a second save until it runs again (11.3 with QEMU 10.0, measured)."""
+    if facts.info.state is State.PAUSED and any(s.memory for s in facts.snapshots):
+        why = f"it is paused, and QEMU may not {what} since its RAM was saved"
+        yield Blocker(Unsupported, "unfinished-job", "", why, ("resume",))
