@@ -258,7 +258,7 @@ class Inventory:
             call(uuid)
 
     def _on_event(self, event: DomainEvent) -> None:
-        if event.from_snapshot or event.kind not in _AT_REST:
+        if event.from_snapshot or not self._rests(event):
             self._tell_active(event.uuid)
         if self._hold(event.uuid):
             self._missed.add(event.uuid)
@@ -267,10 +267,22 @@ class Inventory:
         if event.trigger and not event.from_snapshot:
             self._on_act(event)
 
+    def _rests(self, event: DomainEvent) -> bool:
+        """Whether it is no sign that the domain is active. libvirt merges the snapshots of one that
+        is off by a QEMU whose guest never runs: it tells of block jobs and its end, of no start."""
+        picture = self.domains.get(event.uuid)
+        off = picture is not None and not picture.info.state.active
+        merging = event.kind is EventKind.OTHER and off and self._is_ours(event.uuid)
+        return event.kind in _AT_REST or merging
+
+    def _is_ours(self, uuid: str) -> bool:
+        """Whether what happens to a domain is taken for the doing of our job."""
+        since = time.monotonic() - self._let_go.get(uuid, -math.inf)
+        return self._hold(uuid) or since < ECHO_SECONDS
+
     def _on_act(self, event: DomainEvent) -> None:
         """A domain was started, shut down or crashed: tell it where that was not our doing."""
-        since = time.monotonic() - self._let_go.get(event.uuid, -math.inf)
-        if self._hold(event.uuid) or since < ECHO_SECONDS:
+        if self._is_ours(event.uuid):
             fields = about(uuid=event.uuid)
             log.debug(
                 "VM %s: %s, taken for the doing of our job", event.uuid, event.trigger, extra=fields

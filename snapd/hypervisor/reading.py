@@ -93,7 +93,8 @@ def same_snapshot(
 def holder(
     dom: libvirt.virDomain, disks: tuple[Disk, ...], sleep: Callable[[float], None] = time.sleep
 ) -> str:
-    """Who has a job on an active domain, "" = nobody.
+    """Who has a job on an active domain, "" = nobody. A block job of libvirt's own merge is that
+    merge's: `another job`, until libvirt has done the rest of it, too.
 
     A backup holds the job lock all its life, and asking for its XML answers at once; so does
     controlInfo, where a passing query of somebody else looks like a job: hence the grace.
@@ -110,8 +111,16 @@ def holder(
         sleep(0.1)
     for disk in disks:
         if disk.source and disk.writable and dom.blockJobInfo(disk.target, 0):
-            return f"block job on {disk.target}"
+            return "another job" if _in_long_job(dom) else f"block job on {disk.target}"
     return ""
+
+
+def _in_long_job(dom: libvirt.virDomain) -> bool:
+    """Whether libvirt is at work on a snapshot, backup or the like: between its steps, controlInfo
+    doesn't say so."""
+    with gone_meanwhile(libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_INVALID):
+        return bool(dom.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+    return False
 
 
 def _has_job(dom: libvirt.virDomain) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from snapd.hypervisor import DomainEvent, EventKind, Hypervisor
 from snapd.inventory import Inventory
 from tests.unit.standin import StandIn
-from tests.unit.vms import ON
+from tests.unit.vms import OFF, ON
 
 STOPPED = DomainEvent(ON.uuid, EventKind.STOPPED, trigger="shutdown")
 
@@ -84,3 +84,40 @@ def test_event_that_comes_after_the_end_of_its_job_is_dropped(
         assert told.words[1:] == [(ON.uuid, "shutdown")]
 
     play(body)
+
+
+def test_events_of_a_merge_are_no_start_of_a_vm_that_is_off() -> None:
+    """As libvirt 11.3 sent them: block jobs and QEMU's end, of a guest that never ran. A policy
+    with only_if = changed would take one snapshot more after each that it deletes."""
+
+    async def main() -> None:
+        held = True
+        vm = StandIn(OFF)
+        inventory = Inventory(cast(Hypervisor, vm), lambda _uuid: held)
+        active: list[str] = []
+        inventory.on_active(active.append)
+        await inventory.refresh(OFF.uuid)
+        (event,) = vm.on_events
+        event(DomainEvent(OFF.uuid, EventKind.OTHER))
+        inventory.let_go(OFF.uuid)
+        held = False
+        event(DomainEvent(OFF.uuid, EventKind.OTHER))  # late, as the queue has it
+        assert active == []
+        event(DomainEvent(OFF.uuid, EventKind.STARTED, trigger="start"))
+        assert active == [OFF.uuid]
+
+    asyncio.run(main())
+
+
+def test_block_job_of_a_running_vm_tells_that_it_is_active() -> None:
+    async def main() -> None:
+        vm = StandIn(ON)
+        inventory = Inventory(cast(Hypervisor, vm), lambda _uuid: True)
+        await inventory.refresh(ON.uuid)
+        active: list[str] = []
+        inventory.on_active(active.append)
+        (event,) = vm.on_events
+        event(DomainEvent(ON.uuid, EventKind.OTHER))
+        assert active == [ON.uuid]
+
+    asyncio.run(main())
