@@ -23,6 +23,8 @@ from .quiesce import frozen
 from .wishes import Wish
 
 log = logging.getLogger(__name__)
+LOOKS = 3
+"""So often libvirt is looked at, a second and then two apart, before a file is removed."""
 
 
 async def files(ctx: Context, facts: DomainFacts, made: Plan, name: str) -> dict[str, Any]:
@@ -93,11 +95,14 @@ async def take(ctx: Context, job: Job, facts: DomainFacts, wish: Wish) -> None:
     async with frozen(ctx.frozen_guests, info, quiesce) as guest:
         job.enter("taking", acting=True)
         begun = loop.time()
-        await overlays.create(info.uuid, wanted)
+        try:
+            await overlays.create(info.uuid, wanted)
+        except AlreadyExists:  # nothing was written over: what is there is somebody else's
+            await job.intend({**intent, "memory_file": ""}, begun=True)
+            raise
         took = round((loop.time() - begun) * 1000)
     consistency = Consistency.QUIESCED if guest.held else Consistency.CRASH
     known: dict[str, Any] = {
-        "taken": True,
         "consistency": consistency.value,
         "shortfall": guest.shortfall,
     }
@@ -117,7 +122,11 @@ async def _make_files(ctx: Context, job: Job, facts: DomainFacts) -> None:
         memory = bool(intent["memory_file"])
         intent |= _tailed(ctx, facts, disks, intent["name"], memory=memory)
         await job.intend(intent)
-        await ctx.hypervisor.overlays.make(uuid, _new(facts, intent))
+        try:
+            await ctx.hypervisor.overlays.make(uuid, _new(facts, intent))
+        except AlreadyExists:
+            await job.intend({**intent, "overlays": {}, "memory_file": ""}, begun=True)
+            raise
 
 
 def _new(facts: DomainFacts, intent: dict[str, Any]) -> list[NewOverlay]:
@@ -188,38 +197,51 @@ def _referred(facts: DomainFacts) -> set[str]:
     """Every file that the VM, its snapshots and its images refer to."""
     chains = facts.chains
     found = {d.source for d in (*facts.info.disks, *facts.inactive)}
-    found |= {image.backing for image in facts.images.values()}
+    found |= {image.backing for image in (*facts.images.values(), *chains.images.values())}
     found |= {path for layers in chains.layers.values() for path, _format in layers}
     found |= {path for paths in (*chains.live.values(), *chains.stored.values()) for path in paths}
     for s in facts.snapshots:
-        found |= {path for _target, path in (*s.overlays, *s.bases, *s.sources)} | {s.memory_file}
+        found |= s.files | {path for _target, path in s.sources}
     return found - {""}
 
 
 async def _take_back(ctx: Context, job: Job, facts: DomainFacts) -> None:
-    """Remove the files of one that was not made. Not at the first look after a call that broke
+    """Remove the files of one that was not made. Not at the first looks after a call that broke
     off: libvirt may not have begun with it."""
     intent, vm = job.row.intent or {}, facts.info.name
-    if not intent.get("refused") and not intent.get("looked"):
-        await job.intend({**intent, "looked": True}, begun=True)
-        if intent.get("taken"):
-            raise OutcomeUnknown(f"VM {vm}: libvirt does not list what it said it had made")
-        raise Undone
-    paths = _all(intent)
-    folders = {str(PurePath(path).parent) for path in paths}
-    beside = await ctx.hypervisor.beside(folders, paths)
-    backed = {f.backing for f in beside.files}
-    going = [
-        path
-        for path in paths
-        if beside.real.get(path, path) not in backed
-        and str(PurePath(path).parent) not in beside.unread
-    ]
+    looked = intent.get("looked", 0) + 1
+    if not intent.get("refused") and looked < LOOKS:
+        await job.intend({**intent, "looked": looked}, begun=True)
+        raise OutcomeUnknown(f"VM {vm}: libvirt lists no snapshot {intent['name']!r} yet")
+    going, staying = await _of_ours(ctx, job.row.domain, intent)
     left = await ctx.hypervisor.overlays.remove(job.row.domain, going) if going else ()
-    for path in (*left, *(path for path in paths if path not in going)):
+    for path in (*left, *staying):
         file = PurePath(path).name
         text = f"file {file}, made for a snapshot of VM {vm} that was not made, was not removed"
         job.warn(Warned("file-stays", file, text))
+
+
+async def _of_ours(ctx: Context, uuid: str, intent: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Those of its files that are there and may go: each is what was to be made, and no image is
+    backed by it; and those of which that is not so, or can't be told."""
+    paths, bases = _all(intent), {t: base for t, (base, _form) in intent["bases"].items()}
+    folders = {str(PurePath(path).parent) for path in paths}
+    if not folders:
+        return [], []
+    beside = await ctx.hypervisor.beside(folders, {*paths, *bases.values()})
+    real, found = beside.real, {f.path: f for f in beside.files}
+    backed = {f.backing for f in beside.files}
+    targets = {path: target for target, path in intent["overlays"].items()}
+    going: list[str] = []
+    staying: list[str] = []
+    for path in paths:
+        file, base = found.get(real.get(path, path)), bases.get(targets.get(path, ""), "")
+        if str(PurePath(path).parent) in beside.unread:
+            staying.append(path)
+        elif file is not None:
+            is_it = file.backing == real.get(base, base) if base else file.saved == uuid
+            (going if is_it and file.path not in backed else staying).append(path)
+    return going, staying
 
 
 async def _verify(

@@ -27,7 +27,12 @@ from .preflight import (
     unmeasured_blockers,
     writable,
 )
-from .preflight.external import external_create_blockers
+from .preflight.external import (
+    commit_denied,
+    external_create_blockers,
+    external_memory_blockers,
+)
+from .preflight.external_tree import inactive_nodes
 from .wishes import Wish
 
 AGAINST_INTERNAL = frozenset(
@@ -142,7 +147,7 @@ class _Sort:
             text = f"the RAM of VM {info.name} is not in the snapshot: {reasons[0]}"
             warnings.append(Warned("memory-left-out", info.name, text))
         warnings += _left_out(info, memory=memory)
-        warnings += _in_the_way(facts)
+        warnings += _in_the_way(facts) if kind is Kind.INTERNAL else _afterwards(facts, wish)
         pause = memory_ms if memory else estimate_ms(facts, self.records, memory=False, kind=kind)
         if not memory and pause > wish.max_pause * 1000:
             found.append(_too_long(pause, wish))
@@ -150,6 +155,7 @@ class _Sort:
         if kind is Kind.EXTERNAL and wish.disks:
             held = tuple(target for target in held if target in wish.disks)
         needs = create_needs(facts, memory=memory)
+        found = list(dict.fromkeys(found))
         return Plan(way, memory, tuple(found), tuple(warnings), pause, tuple(needs.items()), held)
 
     def _blockers(self, kind: Kind, *, memory: bool) -> list[Blocker]:
@@ -219,19 +225,37 @@ def _in_the_way(facts: DomainFacts) -> list[Warned]:
     return [Warned(b.reason, b.item, f"VM {vm} cannot be reverted now: {b.message}") for b in found]
 
 
+def _afterwards(facts: DomainFacts, wish: Wish) -> list[Warned]:
+    """What a person should know who makes an external one: how it would be of no use. Where no
+    person looks after it, the same is in the way."""
+    info, found = facts.info, []
+    if commit_denied(facts):
+        text = (
+            f"AppArmor keeps the snapshot of VM {info.name} from being merged once the VM was "
+            "stopped and started again: delete it before that"
+        )
+        found.append(Warned("apparmor-commit", info.name, text))
+    held = {d.target for d in writable(info.disks) if not wish.disks or d.target in wish.disks}
+    for disk in (d for d in info.disks if d.source and d.target not in held):
+        text = (
+            f"VM {info.name} could not be reverted to it: libvirt would begin a file for "
+            f"{disk.target}, too, which is not in it"
+        )
+        found.append(Warned("not-revertible", disk.target, text))
+    return found
+
+
 def _against_memory(
     facts: DomainFacts, wish: Wish, kind: Kind, *, frozen: bool
 ) -> Iterable[Blocker]:
     """What keeps its RAM out of a snapshot, beside the time that it takes and the room."""
     info = facts.info
     if kind is Kind.EXTERNAL:
-        yield from memory_blockers(replace(info, raw_nvram=False), with_memory=True)
+        yield from external_memory_blockers(info, by_policy=bool(wish.policies))
+        yield from inactive_nodes(facts, "save it again")
         if secret := next((d.target for d in writable(info.disks) if d.encrypted), ""):
             why = f"disk {secret} is encrypted, and the file with its RAM would not be"
             yield Blocker(Unsupported, "would-be-plaintext", secret, why, ("no-memory",))
-        if wish.policies:
-            why = "a policy's external snapshots are made without RAM"
-            yield Blocker(Unsupported, "external-unsupported", "", why, ("no-memory",))
     else:
         yield from memory_blockers(info, with_memory=True)
     if frozen:

@@ -15,10 +15,11 @@ from snapd.errors import (
     InvalidArgument,
     Unsupported,
 )
-from snapd.hypervisor import xml
+from snapd.hypervisor import ChainFacts, DomainFacts, ImageInfo, Space, xml
 from snapd.model import (
     Consistency,
     DomainInfo,
+    Kind,
     Origin,
     Record,
     SnapshotKey,
@@ -156,7 +157,6 @@ def test_decide_raw_nvram_left_out_and_said() -> None:
         (Wish(memory="yes"), MINUTE + 1, True, "pause-too-long"),
         (Wish(memory="no"), 0, False, "monitor-off"),
         (Wish(), MINUTE + 1, False, "monitor-off"),
-        (Wish(kind="external"), 0, True, "external-unsupported"),
         (Wish(disks=("vda",)), 0, True, "all-disks"),
         (Wish(then="stop"), MINUTE + 1, True, "pause-too-long"),
     ],
@@ -212,3 +212,148 @@ def test_wish_memory_and_quiescing_invalid_argument() -> None:
 
 def test_decide_all_disks_named_allowed() -> None:
     assert _decide(ON, Wish(memory="no", disks=("vdb", "vda")))[0] is Way.MONITOR
+
+
+# --- of which kind it is
+
+RAW = replace(VDA, format="raw", source="/images/web-root.img")
+ABLE = ChainFacts(capable=True)
+RAW_IMAGE = ImageInfo(RAW.source, virtual_size=64 << 20)
+ROOMY = Space(free=64 << 30, total=128 << 30, inodes=1 << 20, device=1)
+
+
+def _raw(state: DomainInfo = ON, **changes: Any) -> DomainFacts:
+    """A VM with one raw disk and no snapshot, where libvirt does external ones."""
+    facts = DomainFacts(
+        replace(state, disks=(RAW,)),
+        (),
+        (RAW,),
+        "<domain/>",
+        images={"vda": RAW_IMAGE},
+        space={"vda": ROOMY},
+        chains=ABLE,
+        version=(11, 3, 0),
+    )
+    return replace(facts, **changes)
+
+
+def _kind(facts: DomainFacts, *, monitor: bool = True, **wish: Any) -> Any:
+    made = plan(facts, Wish(**{"memory": "no", **wish}), [], "", monitor=monitor)
+    return made.kind, [b.reason for b in made.blockers], [w.reason for w in made.warnings]
+
+
+def test_kind_auto_raw_disk_external_and_why() -> None:
+    assert _kind(_raw()) == (Kind.EXTERNAL, [], ["external"])
+    assert _kind(_raw(OFF)) == (Kind.EXTERNAL, [], ["external"])
+    made = plan(_raw(), Wish(memory="no"), [], "", monitor=True)
+    assert (made.way, made.disks) == (Way.OVERLAY, ("vda",))
+    assert "disk vda is raw" in made.warnings[0].message
+
+
+def test_kind_auto_qcow2_internal_although_external_could_be_made() -> None:
+    assert _kind(facts_of(ON, snapshots=(), chains=ABLE)) == (Kind.INTERNAL, [], [])
+
+
+def test_kind_auto_where_libvirt_cannot_internal_with_its_reason() -> None:
+    assert _kind(_raw(chains=ChainFacts(), version=(9, 0, 0))) == (Kind.INTERNAL, ["raw-disk"], [])
+
+
+def test_kind_auto_neither_can_be_made_the_internal_ones_reason() -> None:
+    data = replace(RAW, format="qcow2", data_file=True)
+    facts = _raw()
+    facts = replace(facts, info=replace(facts.info, disks=(data,)), inactive=(data,))
+    assert _kind(facts) == (Kind.INTERNAL, ["data-file"], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"holder": "backup"}, "backup"),
+        ({"space": {"vda": Space(0, 128 << 30, 1 << 20, 1)}}, "no-space"),
+    ],
+)
+def test_kind_auto_what_passes_changes_no_kind(changes: dict[str, Any], word: str) -> None:
+    kind, reasons, _warnings = _kind(_raw(**changes))
+    assert (kind, reasons) == (Kind.EXTERNAL, [word])
+    qcow2 = facts_of(ON, snapshots=(), chains=ABLE, space={"vda": ROOMY})
+    kind, reasons, _warnings = _kind(replace(qcow2, **changes))
+    assert (kind, reasons) == (Kind.INTERNAL, [word])
+
+
+def test_kind_auto_keeps_that_of_the_tree() -> None:
+    over = replace(VDA, source="/images/web-1-vda.s1.qcow2")
+    info = replace(ON, disks=(over,), current="s1")
+    s1 = replace(
+        EXTERNAL,
+        name="s1",
+        current=True,
+        disks=("vda",),
+        overlays=(("vda", over.source),),
+        bases=(("vda", VDA.source),),
+    )
+    layers: Any = {"vda": ((over.source, "qcow2"), (VDA.source, "qcow2"))}
+    chains = replace(ABLE, layers=layers, live={"vda": (over.source, VDA.source)})
+    image = ImageInfo(over.source, backing=VDA.source, backing_format="qcow2", virtual_size=1)
+    facts = DomainFacts(
+        info,
+        (s1,),
+        (over,),
+        "<domain/>",
+        images={"vda": image},
+        chains=chains,
+        version=(11, 3, 0),
+    )
+    assert _kind(facts) == (Kind.EXTERNAL, [], ["external"])
+    assert _kind(facts, kind="internal")[1][0] == "mixed-tree"
+    assert _kind(replace(facts, chains=ChainFacts(), version=(9, 0, 0)))[:2] == (
+        Kind.INTERNAL,
+        ["mixed-tree"],
+    )
+    raw = _raw(snapshots=(BEFORE,))
+    assert _kind(raw)[:2] == (Kind.INTERNAL, ["raw-disk"])
+
+
+def test_kind_that_was_asked_for_or_refused() -> None:
+    assert _kind(_raw(), kind="internal") == (Kind.INTERNAL, ["raw-disk"], [])
+    assert _kind(_raw(), kind="external") == (Kind.EXTERNAL, [], [])
+    assert _kind(facts_of(ON, snapshots=(), chains=ABLE), kind="external") == (
+        Kind.EXTERNAL,
+        [],
+        ["not-revertible"],
+    )
+    old = facts_of(ON, snapshots=())
+    assert _kind(old, kind="external")[1] == ["external-unsupported"]
+
+
+def test_kind_running_without_the_monitor_external() -> None:
+    info = replace(ON, disks=(VDA,))
+    facts = facts_of(info, snapshots=(), chains=ABLE, version=(11, 3, 0))
+    assert _kind(facts, monitor=False) == (Kind.EXTERNAL, [], ["external"])
+
+
+def test_kind_external_ram_by_hand_only() -> None:
+    assert plan(_raw(), Wish(memory="auto"), [], "", monitor=True).memory
+    assert plan(_raw(), Wish(memory="yes"), [], "", monitor=True).memory
+    made = plan(_raw(), Wish(memory="yes", policies=("nightly",)), [], "", monitor=True)
+    assert [b.reason for b in made.blockers] == ["raw-disk"]
+    asked = Wish(memory="yes", policies=("nightly",), kind="external")
+    made = plan(_raw(), asked, [], "", monitor=True)
+    assert [b.reason for b in made.blockers] == ["external-unsupported"]
+
+
+def test_kind_external_ram_of_an_encrypted_disk_is_not_written_plain() -> None:
+    """It would stand in a plain file (LIBVIRT.md 9)."""
+    secret = replace(VDA, encrypted=True)
+    facts = facts_of(replace(ON, disks=(secret,)), snapshots=(), chains=ABLE)
+    made = plan(facts, Wish(kind="external"), [], "", monitor=True)
+    assert (made.memory, [w.reason for w in made.warnings]) == (False, ["memory-left-out"])
+    made = plan(facts, Wish(kind="external", memory="yes"), [], "", monitor=True)
+    assert "would-be-plaintext" in [b.reason for b in made.blockers]
+
+
+def test_kind_external_apparmor_that_keeps_qemu_from_merging() -> None:
+    """A policy makes none there, and a person is told when it has to be merged."""
+    facts = _raw(chains=replace(ABLE, security=frozenset({"apparmor"})))
+    assert _kind(facts) == (Kind.EXTERNAL, [], ["external", "apparmor-commit"])
+    assert _kind(facts, policies=("nightly",))[1] == ["raw-disk"]
+    assert _kind(facts, policies=("nightly",), kind="external")[1] == ["apparmor-commit"]
