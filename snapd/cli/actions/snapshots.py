@@ -81,6 +81,7 @@ def _notes(row: Row) -> list[str]:
 async def create(client: Client, args: Namespace, screen: Screen) -> int:
     options = {
         "description": args.description,
+        "kind": args.kind,
         "memory": args.memory,
         "quiesce": args.quiesce,
         "max_pause": args.max_pause,

@@ -1,4 +1,4 @@
-"""Commands about snapshots: list, create, revert, delete. keeping.py has the others."""
+"""Commands about snapshots: list, create, revert, delete, files. keeping.py has the others."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def add(commands: Commands) -> None:
     _create(commands)
     _revert(commands)
     _delete(commands)
+    _files(commands)
 
 
 def _list(commands: Commands) -> None:
@@ -53,6 +54,7 @@ def _create(commands: Commands) -> None:
         virtsnap create db-1 --quiesce           only if the guest agent can freeze it
         virtsnap create web-1 --trial            to try something: kept out of every policy
         virtsnap create web-1 broken --then restart   keep the broken state, and go on working
+        virtsnap create web-1 --kind external    in files of its own, where libvirt can merge them
         virtsnap create web-1 --preview          what it would be, and what is in the way""",
     )
     vm_argument(parser)
@@ -64,6 +66,29 @@ def _create(commands: Commands) -> None:
         help="its name; one is made up if left out",
     )
     parser.add_argument("--description", metavar="TEXT", help="free text")
+    _contents(parser)
+    parser.add_argument(
+        "--max-pause", metavar="TIME", type=seconds, help="longest standstill of the VM (60s)"
+    )
+    parser.add_argument("--trial", action="store_true", help="keep it out of every policy")
+    parser.add_argument(
+        "--then",
+        choices=("continue", "stop", "restart"),
+        help="what a running VM does once the snapshot is verified: continue (default); "
+        "stop = its power is cut; restart = cut and on again",
+    )
+    preview_option(parser)
+    job_options(parser)
+
+
+def _contents(parser: argparse.ArgumentParser) -> None:
+    """What is to be in it, and where."""
+    parser.add_argument(
+        "--kind",
+        choices=("auto", "internal", "external"),
+        help="inside the images, or in overlay files: auto (default) = internal, where every disk "
+        "allows it",
+    )
     parser.add_argument(
         "--memory",
         choices=MEMORY,
@@ -77,18 +102,6 @@ def _create(commands: Commands) -> None:
         help="freeze the guest's file systems by its agent: try (default); bare = require",
     )
     parser.add_argument("--no-quiesce", help="as --quiesce no", **_no("quiesce"))
-    parser.add_argument(
-        "--max-pause", metavar="TIME", type=seconds, help="longest standstill of the VM (60s)"
-    )
-    parser.add_argument("--trial", action="store_true", help="keep it out of every policy")
-    parser.add_argument(
-        "--then",
-        choices=("continue", "stop", "restart"),
-        help="what a running VM does once the snapshot is verified: continue (default); "
-        "stop = its power is cut; restart = cut and on again",
-    )
-    preview_option(parser)
-    job_options(parser)
 
 
 def _no(option: str) -> dict[str, Any]:
@@ -170,3 +183,16 @@ def _delete(commands: Commands) -> None:
     preview_option(parser)
     yes_option(parser)
     job_options(parser)
+
+
+def _files(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "files",
+        "files.files",
+        "show the files that an external snapshot keeps as they were, for a backup to copy",
+        """virtsnap files web-1 backup
+        virtsnap files web-1 backup --json""",
+    )
+    vm_argument(parser)
+    snapshot_argument(parser)
