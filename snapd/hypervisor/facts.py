@@ -16,6 +16,7 @@ from ..model import Disk
 from . import host
 from .files import Files
 from .images import ImageInfo, Images
+from .layers import Layers
 from .needs import Want
 from .protocol import DomainFacts, Need
 from .unseen import OURS_ALONE
@@ -37,8 +38,8 @@ class Gatherer:
         return await self.images.info(disk.source, disk.format)
 
     async def add(self, facts: DomainFacts, wants: Collection[Want] | None = None) -> None:
-        """images, unreadable, misdeclared, space, missing and unknown; with wants, what the domain
-        in a snapshot wants of the host, also needs and users."""
+        """images, unreadable, misdeclared, space, missing, unknown and chains; with wants, what the
+        domain in a snapshot wants of the host, also needs and users."""
         wanted = [d for d in facts.info.disks if d.writable and d.kind == "file"]
         nvram = [facts.info.nvram] if facts.info.nvram else []
         await asyncio.gather(
@@ -51,7 +52,7 @@ class Gatherer:
                 else []
             ),
         )
-        await self._look_below(facts)
+        await asyncio.gather(self._look_below(facts), Layers(self.images, self.files).add(facts))
 
     async def doubt(
         self,

@@ -15,15 +15,18 @@ import libvirt_qemu  # noqa: F401  (found at start or not at all, not at the fir
 
 from ..errors import Busy, LibvirtError, TimedOut, Unsupported
 from ..model import Disk, DomainInfo, SnapshotInfo
-from . import events, host, monitor, reading, xml
+from . import agent, events, host, monitor, reading, xml
 from .beside import Beside
 from .chains import Chains, Volume
 from .connection import Connections, Server
+from .external import ChainFacts
 from .facts import Gatherer
 from .files import Files, metadata_folder
 from .images import ImageCheck, Images
+from .layers import Host
 from .needs import Want, wanted
 from .outline import rolled_back
+from .overlays import LibvirtOverlays
 from .protocol import DomainEvent, DomainFacts
 from .users import Sources, Users
 from .watch import watching
@@ -34,7 +37,6 @@ READ_SECONDS = 5.0
 FACTS_SECONDS = 20.0
 CHAINS_SECONDS = 3.0
 BESIDE_SECONDS = 20.0
-AGENT_SECONDS = 10
 
 
 class LibvirtHypervisor:
@@ -54,6 +56,8 @@ class LibvirtHypervisor:
         sources = Sources(self.list_domains, self._chains, self._volumes)
         self._users = Users(sources, self._images, self._files)
         self._gatherer = Gatherer(self._images, self._files, self._users)
+        self.overlays = LibvirtOverlays(self._act, self._look)
+        self._host = Host()
         self._version = (0, 0, 0)
         self._looking: dict[str, asyncio.Event] = {}
         self._names: dict[str, str] = {}
@@ -170,6 +174,9 @@ class LibvirtHypervisor:
                 saved_tpm=saved is not None and xml.emulated_tpm(saved),
                 rolled_back=(rolled_back(saved, ET.fromstring(text)) if saved is not None else ()),
                 needs=host.lacking(dom.connect(), wants) if self.has_images else [],
+                chains=self._host.chains(dom, text, self._version)
+                if self.has_images
+                else ChainFacts(),
                 version=self._version,
                 has_images=self.has_images,
             )
@@ -371,11 +378,7 @@ class LibvirtHypervisor:
         await self._act(uuid, "discard the saved state of", lambda d: d.managedSaveRemove(0))
 
     async def set_time(self, uuid: str, seconds: int) -> None:
-        def call(dom: libvirt.virDomain) -> None:
-            dom.agentSetResponseTimeout(AGENT_SECONDS, 0)
-            dom.setTime({"seconds": seconds})
-
-        await self._act(uuid, "set the clock of", call)
+        await self._act(uuid, "set the clock of", lambda d: agent.set_time(d, seconds))
 
     async def start(self, uuid: str) -> None:
         await self._act(uuid, "start", lambda d: d.create())
@@ -384,15 +387,7 @@ class LibvirtHypervisor:
         await self._act(uuid, "stop", lambda d: d.destroy())
 
     async def freeze(self, uuid: str, agent_timeout: int) -> int:
-        def call(dom: libvirt.virDomain) -> int:
-            dom.agentSetResponseTimeout(agent_timeout, 0)
-            return int(dom.fsFreeze(None, 0))
-
-        return await self._act(uuid, "freeze", call)
+        return await self._act(uuid, "freeze", lambda d: agent.freeze(d, agent_timeout))
 
     async def thaw(self, uuid: str, agent_timeout: int) -> int:
-        def call(dom: libvirt.virDomain) -> int:
-            dom.agentSetResponseTimeout(agent_timeout, 0)  # a restart of libvirtd may have lost it
-            return int(dom.fsThaw(None, 0))
-
-        return await self._act(uuid, "thaw", call)
+        return await self._act(uuid, "thaw", lambda d: agent.thaw(d, agent_timeout))

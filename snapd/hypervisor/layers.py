@@ -1,0 +1,94 @@
+"""What the disks of a domain with external snapshots stand on, layer by layer, by the headers."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+
+import libvirt
+
+from ..errors import SnapdError
+from ..model import Kind
+from . import external_xml
+from .chains import LAYERED, plain_path
+from .external import ChainFacts
+from .external_xml import Abilities
+from .files import Files
+from .images import Images
+from .protocol import DomainFacts
+from .unseen import Unseen
+
+DEPTH = 200
+"""libvirt starts no VM on more."""
+
+
+@dataclass(slots=True)
+class Host:
+    """What a connection's host can do: asked once, as the answer is long."""
+
+    _abilities: dict[libvirt.virConnect, Abilities] = field(default_factory=dict)
+
+    def chains(
+        self, dom: libvirt.virDomain, inactive: str, version: tuple[int, int, int]
+    ) -> ChainFacts:
+        """What libvirt itself says; layers and images are still to be read. For a thread."""
+        conn = dom.connect()
+        known = self._abilities.get(conn)
+        if known is None:
+            known = external_xml.abilities(conn.getCapabilities(), version)
+            self._abilities = {conn: known}
+        live = external_xml.chain(ET.fromstring(dom.XMLDesc(0))) if dom.isActive() else {}
+        stored = external_xml.chain(ET.fromstring(inactive)) if dom.isPersistent() else {}
+        return ChainFacts(known.external, known.security, live=live, stored=stored)
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Reads headers: each in the format that the domain or the layer above declares, never probed,
+    as a guest can write any header into a raw disk."""
+
+    images: Images
+    files: Files
+
+    async def add(self, facts: DomainFacts) -> None:
+        """layers and images of facts.chains, in place; what can't be read ends a chain there."""
+        if not any(s.kind is Kind.EXTERNAL for s in facts.snapshots):
+            return
+        for disk in facts.info.disks:
+            if disk.writable and disk.kind == "file" and disk.source and disk.format:
+                found = await self._follow(facts, disk.source, disk.format)
+                facts.chains.layers[disk.target] = found
+        for snapshot in facts.snapshots:  # libvirt and we begin files of this format only
+            for _target, path in (*snapshot.overlays, *snapshot.reverted):
+                await self._follow(facts, path, LAYERED)
+
+    async def _follow(
+        self, facts: DomainFacts, path: str, form: str
+    ) -> tuple[tuple[str, str], ...]:
+        found: list[tuple[str, str]] = []
+        while path and len(found) < DEPTH and path not in {known for known, _form in found}:
+            found.append((path, form))
+            if not await self._read(facts, path, form) or form != LAYERED:
+                break
+            image = facts.chains.images[path]
+            path, form = plain_path(image.backing), image.backing_format
+        return tuple(found)
+
+    async def _read(self, facts: DomainFacts, path: str, form: str) -> bool:
+        if path in facts.chains.images:
+            return True
+        if not form:
+            why = "the image above it doesn't say of what format it is"
+            facts.unknown.add(path)
+            facts.whys[path] = Unseen(why, ("audit",))
+            return False
+        try:
+            facts.chains.images[path] = await self.images.info(path, form)
+        except SnapdError as e:
+            missing, untold = await self.files.missing([path])
+            facts.missing.update(missing)
+            if not missing:
+                facts.unknown.add(path)
+                facts.whys[path] = untold.get(path) or Unseen(e.message)
+            return False
+        return True
