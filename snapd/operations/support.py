@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from ..hypervisor import DomainFacts
+from ..hypervisor import ChainFacts, DomainFacts
 from ..model import DomainInfo, Kind, Record, SnapshotInfo
 from .pause import measured_ms
 from .plan import plan
 from .preflight import (
     Blocker,
+    cheap_external_blockers,
     disk_blockers,
     external_blockers,
     memory_blockers,
+    shape_blockers,
     state_blockers,
     tree_blockers,
 )
@@ -22,14 +25,20 @@ from .wishes import Wish
 
 YES = "yes"
 UNCHECKED = "unchecked"
-EXTERNAL = "external-unsupported"
+NO_CHAINS = ChainFacts()
 
 
 def support(
-    info: DomainInfo, snapshots: Sequence[SnapshotInfo], *, monitor: bool, has_images: bool
+    info: DomainInfo,
+    snapshots: Sequence[SnapshotInfo],
+    *,
+    monitor: bool,
+    has_images: bool,
+    chains: ChainFacts = NO_CHAINS,
 ) -> dict[str, str]:
     """What can be made of a domain now: `internal`, `internal-memory`, `external`,
-    `external-memory` -> yes, or the first reason word against it."""
+    `external-memory` -> yes, or the first reason word against it. chains: what this libvirt can
+    do, of no domain."""
     common = [*state_blockers(info, snapshots), *disk_blockers(info.disks, has_images=has_images)]
     plain = common if info.state.active else [*common, *memory_blockers(info, with_memory=False)]
     with_memory = [*common, *memory_blockers(info, with_memory=True)]
@@ -39,8 +48,12 @@ def support(
     return {
         "internal": internal,
         "internal-memory": _word(with_memory),
-        "external": EXTERNAL,
-        "external-memory": EXTERNAL,
+        **{
+            f"external{'-memory' if memory else ''}": _word(
+                [*cheap_external_blockers(info, snapshots, chains, memory=memory)]
+            )
+            for memory in (False, True)
+        },
     }
 
 
@@ -71,16 +84,19 @@ def outlook(
     *,
     monitor: bool,
     has_images: bool,
+    chains: ChainFacts = NO_CHAINS,
 ) -> Outlook:
     """How such a snapshot would fare now, by the very plan that makes it, but with no image looked
-    at: what they alone tell shows when it is made. records: ours of the domain."""
-    facts = DomainFacts(info, tuple(snapshots), info.disks, "", has_images=has_images)
+    at: what they alone tell shows when it is made. records: ours of the domain; chains: as
+    support()'s."""
+    tree = tuple(snapshots)
+    facts = DomainFacts(info, tree, info.disks, "", chains=chains, has_images=has_images)
     made = plan(facts, wish, records, "", monitor=monitor)
     pause = made.pause_ms
     if info.state.active and not made.memory:  # the guess would be from images
         pause = measured_ms(records, memory=False)
     blocker = made.blockers[0] if made.blockers else None
-    return Outlook(blocker, "" if blocker else Kind.INTERNAL.value, pause)
+    return Outlook(blocker, "" if blocker else made.kind.value, pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +114,30 @@ class Tree:
 
 
 def revert_blocker(
-    info: DomainInfo, snapshot: SnapshotInfo, tree: Tree, *, has_images: bool
+    info: DomainInfo,
+    snapshot: SnapshotInfo,
+    tree: Tree,
+    *,
+    has_images: bool,
+    chains: ChainFacts = NO_CHAINS,
 ) -> str:
     """ "" = none known, a reason word, or `unchecked`: images have to be measured by a preview."""
-    if snapshot.kind is Kind.EXTERNAL:
+    if snapshot.kind is Kind.EXTERNAL and not chains.capable:
         return _word([*external_blockers(info, tree.snapshots, snapshot, "revert to")])
+    if snapshot.kind is Kind.EXTERNAL:
+        return next(_external_words(info, tree), UNCHECKED)
     return next(_revert_words(info, tree), UNCHECKED if has_images else "")
+
+
+def _external_words(info: DomainInfo, tree: Tree) -> Iterator[str]:
+    """What is against any verb in a tree of external ones. Whether the disks have left it, the
+    headers tell."""
+    words = [word for word in tree.words if word != "mixed-tree"]
+    words += ["mixed-tree"] if any(s.kind is Kind.INTERNAL for s in tree.snapshots) else []
+    words += ["transient"] if not info.persistent else []
+    words += ["managed-save"] if info.managed_save else []
+    words += ["unfinished-job"] if info.busy else []
+    yield from words
 
 
 def _revert_words(info: DomainInfo, tree: Tree) -> Iterator[str]:
@@ -123,10 +157,14 @@ def delete_blocker(
     *,
     pinned: bool,
     has_images: bool,
+    chains: ChainFacts = NO_CHAINS,
 ) -> str:
     """As revert_blocker()."""
     if pinned:
         return "pinned"
+    if snapshot.kind is Kind.EXTERNAL and chains.capable:
+        shape = (blocker.reason for blocker in shape_blockers(tree.snapshots, snapshot))
+        return next(chain(_external_words(info, tree), shape), UNCHECKED)
     if snapshot.kind is Kind.EXTERNAL:
         return _word([*external_blockers(info, tree.snapshots, snapshot, "merge")])
     words = list(tree.words)
