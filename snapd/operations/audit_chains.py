@@ -57,7 +57,7 @@ def images(facts: DomainFacts) -> tuple[str, ...]:
     made |= {i.backing for i in facts.images.values() if i.backing_format == "qcow2"}
     inside = (s.sources for s in facts.snapshots if s.kind is Kind.INTERNAL)
     held = {file for sources in inside for target, file in sources if file in chain(facts, target)}
-    return tuple(sorted((layers | made | held) - tops - facts.missing - facts.unknown))
+    return tuple(sorted((layers | made | held) - tops - facts.missing))
 
 
 def amiss(
