@@ -4,7 +4,7 @@ external one is merged: merge.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import NoSuchSnapshot, Partial, Protected, SnapdError, TimedOut, Unsupported
@@ -16,7 +16,14 @@ from .job import DAEMON, Job, Outcome, Request, Undone
 from .merge import judge as judge_merge
 from .merge import merge
 from .merge_plan import half_merged
-from .preflight import Blocker, delete_blockers, holder_blockers, merge_blockers, writable
+from .preflight import (
+    Blocker,
+    delete_blockers,
+    holder_blockers,
+    merge_blockers,
+    merge_order,
+    writable,
+)
 from .waiting import idle_facts
 from .wishes import DeleteWish
 
@@ -28,11 +35,13 @@ async def run(ctx: Context, job: Job, wish: DeleteWish) -> Outcome:
         return await delete(ctx, job, wish.key)
     job.enter("checking")
     facts = await idle_facts(ctx.hypervisor, ctx.news, job, wish.key.domain)
-    below = descendants(facts.snapshots, pick(facts, wish.key).name)
-    keys = [SnapshotKey(wish.key.domain, s.name, s.created) for s in below]
-    for each in (*below, pick(facts, wish.key)):
-        what = f"cannot delete snapshot {wish.key.name} of VM {facts.info.name} with its children"
-        refuse(what, blockers(ctx, facts, each, job))
+    top = pick(facts, wish.key)
+    if top.kind is Kind.EXTERNAL:
+        facts = await idle_facts(ctx.hypervisor, ctx.news, job, wish.key.domain, top.name)
+    doomed = (*descendants(facts.snapshots, top.name), top)
+    what = f"cannot delete snapshot {wish.key.name} of VM {facts.info.name} with its children"
+    refuse(what, all_blockers(ctx, facts, doomed, job))
+    keys = [SnapshotKey(wish.key.domain, s.name, s.created) for s in in_order(facts, doomed[:-1])]
     deleted: list[str] = []
     for key in keys:
         try:
@@ -43,6 +52,7 @@ async def run(ctx: Context, job: Job, wish: DeleteWish) -> Outcome:
             rest = f"{wish.key.name} and the rest of its children"
             raise _broken_off(facts, deleted, rest, key, e) from e
         deleted.append(key.name)
+        job.advance(len(deleted) / len(doomed))
     try:
         last = await delete(ctx, job, wish.key)
     except SnapdError as e:
@@ -78,6 +88,30 @@ def descendants(snapshots: Iterable[SnapshotInfo], name: str) -> list[SnapshotIn
     return found[::-1]
 
 
+def all_blockers(
+    ctx: Context, facts: DomainFacts, doomed: Sequence[SnapshotInfo], job: Job | None = None
+) -> list[Blocker]:
+    """Everything against deleting all of these: of external ones, in the order that works."""
+    if not any(s.kind is Kind.EXTERNAL for s in doomed):
+        return list(dict.fromkeys(b for s in doomed for b in blockers(ctx, facts, s, job)))
+    found = [b for s in doomed for b in _guards(ctx, facts, s, job)]
+    order = merge_order(facts, [s.name for s in doomed], by_policy=_by_policy(job))
+    return list(dict.fromkeys((*found, *order.deferred.values())))
+
+
+def in_order(facts: DomainFacts, doomed: Sequence[SnapshotInfo]) -> list[SnapshotInfo]:
+    """The same, where they are external in the order in which libvirt takes them; the rest of them
+    as they come."""
+    if not any(s.kind is Kind.EXTERNAL for s in doomed):
+        return list(doomed)
+    now = merge_order(facts, [s.name for s in doomed]).now
+    return sorted(doomed, key=lambda s: now.index(s.name) if s.name in now else len(now))
+
+
+def _by_policy(job: Job | None) -> bool:
+    return job is not None and job.row.owner == DAEMON
+
+
 def blockers(
     ctx: Context, facts: DomainFacts, listed: SnapshotInfo, job: Job | None = None
 ) -> list[Blocker]:
@@ -88,21 +122,27 @@ def blockers(
     if half_merged(facts, listed):
         found = list(holder_blockers(facts))
     elif listed.kind is Kind.EXTERNAL:
-        found = merge_blockers(facts, listed, by_policy=job is not None and job.row.owner == DAEMON)
+        found = merge_blockers(facts, listed, by_policy=_by_policy(job))
     else:
         found = delete_blockers(facts, listed)
-    record = ctx.store.record(SnapshotKey(facts.info.uuid, listed.name, listed.created))
-    if record and record.pin_reason is not None:
-        why = f"snapshot {listed.name} is pinned ({record.pin_reason or 'no reason given'})"
-        found.insert(0, Blocker(Protected, "pinned", listed.name, why, ("unpin",)))
     if facts.info.state.active and facts.has_images and not ctx.hypervisor.has_monitor:
         found += _gone_blockers(facts, listed)
+    return [*_guards(ctx, facts, listed, job), *found]
+
+
+def _guards(
+    ctx: Context, facts: DomainFacts, listed: SnapshotInfo, job: Job | None
+) -> Iterator[Blocker]:
+    """What of ours is against it, the gravest first."""
     for other in ctx.jobs.open_on(facts.info.uuid):
         aims = other.row.verb is Verb.REVERT and other.row.snapshot == listed.name
         if aims and not (job and other.id in (job.id, job.row.parent)):
             why = f"job {other.id} is about to revert to {listed.name}"
-            found.insert(0, Blocker(Protected, "in-use", listed.name, why, ("wait",)))
-    return found
+            yield Blocker(Protected, "in-use", listed.name, why, ("wait",))
+    record = ctx.store.record(SnapshotKey(facts.info.uuid, listed.name, listed.created))
+    if record and record.pin_reason is not None:
+        why = f"snapshot {listed.name} is pinned ({record.pin_reason or 'no reason given'})"
+        yield Blocker(Protected, "pinned", listed.name, why, ("unpin",))
 
 
 def _gone_blockers(facts: DomainFacts, listed: SnapshotInfo) -> Iterator[Blocker]:
@@ -163,6 +203,8 @@ async def delete(ctx: Context, job: Job, key: SnapshotKey, reason: str = "") -> 
 async def _look(ctx: Context, job: Job, key: SnapshotKey) -> tuple[DomainFacts, SnapshotInfo]:
     """The facts and the snapshot, once nothing is against its deletion."""
     facts = await idle_facts(ctx.hypervisor, ctx.news, job, key.domain)
+    if pick(facts, key).kind is Kind.EXTERNAL:  # others who need its files are looked for
+        facts = await idle_facts(ctx.hypervisor, ctx.news, job, key.domain, key.name)
     listed = pick(facts, key)
     what = f"cannot delete snapshot {key.name} of VM {facts.info.name}"
     refuse(what, blockers(ctx, facts, listed, job))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import NoSuchSnapshot, SnapdError
-from ..model import DomainInfo, Origin, Record, SnapshotInfo, SnapshotKey
+from ..model import DomainInfo, Kind, Origin, Record, SnapshotInfo, SnapshotKey
 from . import delete
 from .context import Context
 from .ending import signed
@@ -85,7 +85,10 @@ async def delete_own(
         why = signed(job.id, f"{REASON}, so that the VM can be removed")
         await pause(picture.info, why, job.row.owner)
     deleted: list[str] = []
-    for info in plan.going:
+    going = plan.going
+    if any(s.kind is Kind.EXTERNAL for s in going):
+        going = tuple(delete.in_order(await ctx.hypervisor.facts(uuid, going[0].name), going))
+    for info in going:
         job.enter("deleting", acting=True)
         try:
             await delete.within(ctx, job, SnapshotKey(uuid, info.name, info.created), REASON)

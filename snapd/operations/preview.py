@@ -6,13 +6,14 @@ turn comes, since a preview is a look at a moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..hypervisor import DomainFacts
 from ..model import (
     DomainInfo,
+    Kind,
     Record,
     SnapshotInfo,
     SnapshotKey,
@@ -22,10 +23,11 @@ from ..model import (
 )
 from .context import Context, pick
 from .create import planned
+from .delete import all_blockers, descendants
 from .delete import blockers as delete_blockers
-from .delete import descendants
 from .plan import Plan, expected
 from .preflight import Blocker, writable
+from .preflight.merge import merge_needs
 from .revert import agreed, safety_wish
 from .revert import blockers as revert_blockers
 from .revert import warnings as revert_warnings
@@ -138,8 +140,14 @@ async def preview_delete(ctx: Context, wish: DeleteWish) -> Preview:
     key = wish.key
     facts = await ctx.hypervisor.facts(key.domain)
     listed = pick(facts, key)
+    if listed.kind is Kind.EXTERNAL:
+        facts = await ctx.hypervisor.facts(key.domain, key.name)
+        listed = pick(facts, key)
     doomed = [*descendants(facts.snapshots, listed.name), listed] if wish.children else [listed]
-    found = _unique(b for each in doomed for b in delete_blockers(ctx, facts, each))
+    found = (
+        all_blockers(ctx, facts, doomed) if wish.children else delete_blockers(ctx, facts, listed)
+    )
+    need, have = _room(facts, _merged_bytes(facts, doomed))
     loses = [Warned("snapshot", s.name, f"snapshot {s.name}") for s in doomed]
     return Preview(
         blockers=tuple(found),
@@ -151,6 +159,8 @@ async def preview_delete(ctx: Context, wish: DeleteWish) -> Preview:
         loses=tuple(loses),
         loses_since=listed.created,
         pause_ms=-1 if facts.info.state.active else 0,
+        need=need,
+        have=have,
         foreign=any(
             not _ours(ctx.store.record(SnapshotKey(key.domain, s.name, s.created))) for s in doomed
         ),
@@ -167,14 +177,21 @@ def _ours(record: Record | None) -> Record | None:
     return record if record and record.owned else None
 
 
-def _unique(blockers: Iterable[Blocker]) -> list[Blocker]:
-    return list(dict.fromkeys(blockers))
+def _merged_bytes(facts: DomainFacts, doomed: Sequence[SnapshotInfo]) -> Sequence[tuple[str, int]]:
+    """target -> the most that one of these merges may write; what it takes in, it gives back."""
+    needs: dict[str, int] = {}
+    for each in (s for s in doomed if s.kind is Kind.EXTERNAL):
+        for target, need in merge_needs(facts, each).items():
+            needs[target] = max(need, needs.get(target, 0))
+    return tuple(needs.items())
 
 
 def _space(facts: DomainFacts, made: Plan) -> tuple[int, int]:
     """Bytes that are needed, and free where the most is needed."""
-    needs: Sequence[tuple[str, int]] = [n for n in made.needs if n[0] in facts.space]
-    if not needs:
-        return sum(need for _target, need in made.needs), 0
-    target = max(needs, key=lambda n: n[1])[0]
-    return sum(need for _target, need in made.needs), facts.space[target].free
+    return _room(facts, made.needs)
+
+
+def _room(facts: DomainFacts, needs: Sequence[tuple[str, int]]) -> tuple[int, int]:
+    known = [n for n in needs if n[0] in facts.space]
+    every = sum(need for _target, need in needs)
+    return every, facts.space[max(known, key=lambda n: n[1])[0]].free if known else 0
