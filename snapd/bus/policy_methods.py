@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..model import Policy
 from ..planning.schedule import fires, parse
-from ..policy import plan, plan_id, run_policy
+from ..policy import plan, plan_id, reasons, run_policy
 from ..settings import (
     check_definition,
     load_zone,
@@ -125,12 +125,13 @@ class PolicyMethods:
         settings = self._rooms.settings
         decisions = await asyncio.to_thread(plan, snapshots, in_force, settings, now, held, let_go)
         shown = [d for d in decisions if not policy or policy in d.candidate.labels]
+        waits = self._rooms.engine.pruning.waits(info.uuid)
         rows: list[Row] = [
             {
                 "Name": d.candidate.id,
                 "Created": int(d.candidate.created),
                 "Keep": d.keep,
-                "Reasons": list(d.reasons),
+                "Reasons": reasons(d, waits),
             }
             for d in shown
         ]

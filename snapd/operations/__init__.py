@@ -9,7 +9,7 @@ from .job import DAEMON, WAITING, Job, Outcome, Request
 from .jobs import Jobs
 from .operations import Asker, Operations, identity
 from .ownership import Ownership
-from .preflight import Blocker, redefined
+from .preflight import Blocker, MergeOrder, merge_order, redefined
 from .preview import Preview
 from .support import Outlook, Tree, delete_blocker, outlook, revert_blocker, support
 from .thaw import FrozenGuest
@@ -26,6 +26,7 @@ __all__ = [
     "HalfMade",
     "Job",
     "Jobs",
+    "MergeOrder",
     "Operations",
     "Outcome",
     "Outlook",
@@ -37,6 +38,7 @@ __all__ = [
     "Wish",
     "delete_blocker",
     "identity",
+    "merge_order",
     "outlook",
     "redefined",
     "revert_blocker",

@@ -1,6 +1,7 @@
 """What runs the plans: policies in force, their slots, retention carried out, health."""
 
 from .by_hand import run_policy
+from .chains import reasons
 from .changes import PolicyChanges
 from .clock import ClockGuard
 from .coverage import Coverage
@@ -34,5 +35,6 @@ __all__ = [
     "plan",
     "plan_id",
     "problem",
+    "reasons",
     "run_policy",
 ]

@@ -210,6 +210,8 @@ class Attempt:
             await self._drop_what_is_not_wanted()
             if not self.left:
                 return None
+            if error := await self._desk.pruning.refusal(self._picture, self.left[0].policy.name):
+                return error
             job = await self._create()
         except SnapdError as e:
             return e
@@ -265,7 +267,9 @@ class Attempt:
             rows, wish = self._desk.slots.rows, wish_of(self.left)
             since = [rows[o.policy.name, self.uuid].short_since or o.slot for o in self.left]
             names = wish.policies
-            return await self._desk.pruning.make_room(self._picture, names, min(since), wish)
+            room = await self._desk.pruning.make_room(self._picture, names, min(since), wish)
+            error.message += f"; {room.why}" if room.why else ""
+            return room.made
         except SnapdError as e:
             info = self._picture.info
             fields = about(info, policy=self.left[0].policy.name, error=e)

@@ -90,7 +90,8 @@ class Health:
             engine.slots.get((policy.name, uuid)),
             int(self._clock()),
             next_run=retry_at or engine.next_run(policy, uuid),
-            refused=engine.refused(policy.name, uuid) if saved else None,
+            refused=(engine.refused(policy.name, uuid) if saved else None)
+            or engine.pruning.full(uuid),
             held=self._holds.covering(policy.name, uuid) is not None,
         )
 
@@ -156,6 +157,7 @@ class Health:
         if self._inventory.connected and not self._inventory.loading:
             yield from self._of_coverage()
             yield from self._of_domains()
+            yield from self._of_chains(now)
         yield from problems.still_frozen(self.frozen(), now)
         yield from self._of_clock()
         yield from self._of_policies(now)
@@ -217,6 +219,13 @@ class Health:
                     f"snapshots: plan {plan} waits for ConfirmPrune"
                 )
                 yield problem("prune-held", what, domain=held.info, ways=("confirm-prune",))
+
+    def _of_chains(self, now: int) -> Iterator[Problem]:
+        pruning = self._engine.pruning
+        for uuid, heap in pruning.heaps.items():
+            picture, waits = self._inventory.domains.get(uuid), pruning.waits(uuid)
+            found = problems.cannot_prune(picture.info, heap, now) if picture and waits else None
+            yield from filter(None, [found])
 
     def _of_policies(self, now: int) -> Iterator[Problem]:
         for policy in self._policies.in_force.values():

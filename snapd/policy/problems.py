@@ -13,10 +13,13 @@ from ..model import DomainInfo, Policy, Problem, SnapshotInfo
 from ..operations import FrozenGuest, redefined
 from ..settings import matches
 from ..store import SlotRow
+from .chains import OF_TREE, Heap, words
 from .coverage import YES, Coverage
 from .holds import moment
 
 FROZEN_SECONDS = 30
+TREE_SECONDS = 15 * 86400
+"""So long a branch may keep others from being merged: safety snapshots go after 14 days."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -132,6 +135,28 @@ def run_failed(
     elif retry_at:
         what += f"; it is tried again at {moment(retry_at)}"
     return problem("run-failed", what, "critical", policy=row.policy, domain=info)
+
+
+def cannot_prune(info: DomainInfo, heap: Heap, now: int) -> Problem | None:
+    """Overlays that retention lets go and libvirt doesn't merge: told while there is room for more,
+    unless what is in the way will go by itself before that."""
+    waits, pile = heap.waits, heap.pile
+    lasting = any(s.word not in OF_TREE or now - s.since > TREE_SECONDS for s in waits.values())
+    if not (lasting or pile.half_full):
+        return None
+    since = min(s.since for s in waits.values())
+    what = (
+        f"VM {info.name} cannot be pruned: {len(waits)} snapshots that retention lets go stay "
+        f"({words(waits, waits)}); its disks stand on {len(pile.names)} of them"
+    )
+    what += (
+        ", and no other is made"
+        if pile.full
+        else f", and from {pile.limit} on no other snapshot is made"
+    )
+    severity = "critical" if pile.full else "warning"
+    found = problem("cannot-prune", what, severity, domain=info, ways=("delete-branch",))
+    return replace(found, since=since)
 
 
 def uncovered(

@@ -1,4 +1,5 @@
 """Retention carried out: one plan, one victim, plan again. Only what the store says we made.
+Overlays go in the order in which libvirt merges them; those that it can't merge now stay.
 
 What decides is planning/retention.py; here is what has to hold around it.
 """
@@ -8,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from ..errors import Changed, NoSuchSnapshot, Protected, SnapdError
 from ..inventory import DomainPicture, Inventory
 from ..model import Origin, Policy, Snapshot, Status
-from ..operations import Catalog, HalfMade, Job, Operations, Outcome, Wish
+from ..operations import Catalog, HalfMade, Job, Operations, Outcome, Wish, merge_order
 from ..planning.retention import (
     Decision,
     Rules,
@@ -25,6 +26,7 @@ from ..planning.retention import (
     plan_safety,
 )
 from ..settings import Settings, rules_of
+from .chains import external
 from .clock import ClockGuard
 
 log = logging.getLogger(__name__)
@@ -154,10 +156,15 @@ class Pruner:
         return plan(snapshots, policies, self._settings, self._clock(), held, let_go)
 
     async def prune(
-        self, job: Job, confirmed: str = "", only: Collection[str] | None = None
+        self,
+        job: Job,
+        confirmed: str = "",
+        only: Collection[str] | None = None,
+        waits: Collection[str] = (),
     ) -> Outcome:
         """The work of a prune job. confirmed: the plan that a person has looked at. only: what an
-        earlier prune could not delete; no other victim is looked for.
+        earlier prune could not delete; no other victim is looked for. waits: what earlier ones had
+        let go and libvirt would not merge: no person has to confirm that anew.
 
         Raises Protected where a plan deletes so much that a person has to confirm it.
         """
@@ -174,10 +181,11 @@ class Pruner:
             raise Changed(f"the plan for VM {vm} is another one by now: look again", item=vm)
         going = victims(decisions)
         owned = sum(s.owned for s in self._catalog.of(picture))
-        if needs_confirmation(len(going), owned) and not confirmed:
+        fresh = sum(d.candidate.id not in waits for d in going)
+        if needs_confirmation(fresh, owned) and not confirmed:
             self.held[uuid] = plan_id(decisions)
             raise Protected(
-                f"retention would delete {len(going)} of {owned} snapshots of VM {vm} at once; "
+                f"retention would delete {fresh} of {owned} snapshots of VM {vm} at once; "
                 "look at PreviewRetention, then ConfirmPrune",
                 item=vm,
                 ways=("confirm-prune",),
@@ -192,7 +200,9 @@ class Pruner:
 
         at: the first slot that was refused since the last success. Deleting an internal one needs
         next to no room itself, and gives its blocks back to the host while the image keeps its
-        length. Raises Protected as prune() does, and what is in the way beside the room.
+        length; merging an overlay may need as much as it holds, so that of a chain on a full disk
+        all may stay for `no-space`. Raises Protected as prune() does, and what is in the way
+        beside the room.
         """
         picture = await self._look(job)
         uuid, vm = job.row.domain, job.row.domain_name
@@ -252,8 +262,8 @@ class Pruner:
         why: str = "retention",
         goes_on: Callable[[int], Awaitable[bool]] | None = None,
     ) -> Outcome:
-        """Oldest first, planned anew after each; a failure skips and never finds another victim.
-        goes_on: whether one more is wanted after so many."""
+        """Planned anew after each; a failure skips and never finds another victim. goes_on: whether
+        one more is wanted after so many."""
         allowed = {d.candidate.id for d in going}
         deleted: list[str] = []
         stays: list[dict[str, str]] = []
@@ -263,9 +273,13 @@ class Pruner:
             left = [d for d in victims(planner(picture)) if d.candidate.id in allowed]
             if not left or (goes_on and not await goes_on(len(deleted))):
                 break
-            name = left[0].candidate.id
+            first, waits = await self._turn(job.row.domain, left, by_name)
+            if first is None:
+                stays += [{"Name": name, "Reason": word} for name, word in waits.items()]
+                break
+            name = first.candidate.id
             allowed.discard(name)
-            reason = f"{why}: {', '.join(left[0].reasons)}"
+            reason = f"{why}: {', '.join(first.reasons)}"
             job.enter("deleting", acting=True)
             try:
                 await self._operations.delete_within(job, by_name[name].key, reason)
@@ -276,6 +290,21 @@ class Pruner:
             else:
                 deleted.append(name)
         return Outcome(result={"Deleted": deleted, "Stays": stays})
+
+    async def _turn(
+        self, uuid: str, left: Sequence[Decision], by_name: Mapping[str, Snapshot]
+    ) -> tuple[Decision | None, dict[str, str]]:
+        """Whose turn it is: the oldest; of overlays, the one that libvirt merges first. None: none
+        of them can be merged now, each for a word."""
+        outside = {d.candidate.id: d for d in external(left, by_name)}
+        inside = [d for d in left if d.candidate.id not in outside]
+        if inside:
+            return inside[0], {}
+        facts = await self._inventory.hypervisor.facts(uuid)
+        order = merge_order(facts, outside, by_policy=True)
+        if order.now:
+            return outside[order.now[0]], {}
+        return None, {name: blocker.reason for name, blocker in order.deferred.items()}
 
 
 def torn(half_made: HalfMade, uuid: str) -> str:

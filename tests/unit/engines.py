@@ -200,7 +200,9 @@ class Stubs:
         self.room.append((names, at))
         return Outcome(result={"Deleted": ["old"], "Stays": []})
 
-    async def prune(self, job: Job, *, only: frozenset[str] | None = None) -> Outcome:
+    async def prune(
+        self, job: Job, *, only: frozenset[str] | None = None, waits: frozenset[str]
+    ) -> Outcome:
         self.pruned.append((int(self.now), job.row.domain, only))
         answer = self.prunes.pop(0) if self.prunes else ()
         if isinstance(answer, SnapdError):
