@@ -13,8 +13,7 @@ from pathlib import PurePath
 
 from ..hypervisor import DomainFacts
 from ..model import Kind
-from .preflight import redefined
-from .preflight.external_tree import left_chain
+from .preflight.external_tree import tree_faults
 
 Amiss = tuple[str, str, str]
 """A finding's reason word, thing and proof."""
@@ -71,11 +70,9 @@ def amiss(
     links, as far as known."""
     if not has_external(facts):
         return
-    for blocker in (
-        *redefined(facts.info, facts.snapshots),
-        *left_chain(facts.info, facts.snapshots, facts),
-    ):
-        yield blocker.reason, blocker.item, blocker.message
+    for blocker in tree_faults(facts):
+        if blocker.reason != "mixed-tree":  # that is told of each internal snapshot
+            yield blocker.reason, blocker.item or facts.info.name, blocker.message
     yield from _fallen(facts, broken)
     for disk in facts.info.disks:
         if disk.writable:

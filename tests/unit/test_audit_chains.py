@@ -125,6 +125,11 @@ def test_amiss_branch_that_is_not_the_active_one_is_looked_at_by_libvirts_record
     assert lost(looked, {}) == {"s2"}
 
 
+def test_amiss_tree_of_which_none_is_current_has_its_vm_for_the_thing() -> None:
+    ((reason, item, _proof),) = of(facts(S1, replace(S2, current=False)))
+    assert (reason, item) == ("not-in-chain", "web-1")
+
+
 def test_amiss_memory_file_that_is_gone_is_of_its_snapshot() -> None:
     tree = (replace(S1, memory_file="/i/web-1.s1.ram"), S2)
     looked = facts(*tree, missing={"/i/web-1.s1.ram"})
