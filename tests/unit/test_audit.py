@@ -84,7 +84,8 @@ def test_findings_snapshot_of_one_disk_needs_no_tag_in_the_other() -> None:
 
 
 def test_findings_external_snapshot_has_no_tag() -> None:
-    assert of(facts(listed("e", "vda", kind=Kind.EXTERNAL))) == []
+    overlaid = replace(listed("e", "vda", kind=Kind.EXTERNAL), current=True)
+    assert of(facts(overlaid)) == []
 
 
 def under_an_overlay(*snapshots: SnapshotInfo) -> DomainFacts:

@@ -98,6 +98,7 @@ def test_amiss_template_below_all_that_is_gone_takes_all_snapshots() -> None:
 def test_amiss_names_only_some_of_many_snapshots() -> None:
     tree = [external("n0", BASE, "/i/0")]
     tree += [external(f"n{i}", f"/i/{i - 1}", f"/i/{i}", f"n{i - 1}") for i in range(1, 9)]
+    tree[-1] = replace(tree[-1], current=True)
     ((_, _, proof),) = of(facts(*tree, source="/i/8", chains=ChainFacts(), missing={BASE}))
     assert "disk vda and snapshots n0, n1, n2, n3, n4 and 4 more stand on" in proof
 
