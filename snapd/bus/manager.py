@@ -33,7 +33,7 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
     interfaces: ClassVar[tuple[str, ...]] = (f"{INTERFACE}.Manager",)
     path = paths.ROOT
     version = __version__
-    features: ClassVar[list[str]] = ["ram-kept", "time-set"]
+    features: ClassVar[list[str]] = ["coverage-why", "ram-kept", "time-set"]
 
     def __init__(self, rooms: Rooms, contract: Contract) -> None:
         super().__init__(rooms)

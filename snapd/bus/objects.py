@@ -42,6 +42,7 @@ class DomainObject:
             tuple(self._picture.snapshots.values()),
             monitor=self._rooms.hypervisor.has_monitor,
             has_images=self._rooms.hypervisor.has_images,
+            chains=self._rooms.hypervisor.chains,
         )
 
     @property
@@ -129,6 +130,7 @@ class SnapshotObject(SnapshotMethods):
             self._snapshot.info,
             self._tree,
             has_images=self._rooms.hypervisor.has_images,
+            chains=self._rooms.hypervisor.chains,
         )
 
     @property
@@ -139,6 +141,7 @@ class SnapshotObject(SnapshotMethods):
             self._tree,
             pinned=self._snapshot.pinned,
             has_images=self._rooms.hypervisor.has_images,
+            chains=self._rooms.hypervisor.chains,
         )
 
     async def revert(self, call: Call, options: dict[str, Any]) -> str:

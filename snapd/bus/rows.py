@@ -38,6 +38,7 @@ def coverage_row(row: Coverage) -> Row:
         "LastErrorMessage": row.error_message,
         "Health": row.health,
         "RamKept": row.ram_kept,
+        "Why": row.why,
     }
 
 

@@ -28,15 +28,19 @@ class Host:
 
     _abilities: dict[libvirt.virConnect, Abilities] = field(default_factory=dict)
 
-    def chains(
-        self, dom: libvirt.virDomain, inactive: str, version: tuple[int, int, int]
-    ) -> ChainFacts:
-        """What libvirt itself says; layers and images are still to be read. For a thread."""
-        conn = dom.connect()
+    def abilities(self, conn: libvirt.virConnect, version: tuple[int, int, int]) -> Abilities:
+        """For a thread."""
         known = self._abilities.get(conn)
         if known is None:
             known = external_xml.abilities(conn.getCapabilities(), version)
             self._abilities = {conn: known}
+        return known
+
+    def chains(
+        self, dom: libvirt.virDomain, inactive: str, version: tuple[int, int, int]
+    ) -> ChainFacts:
+        """What libvirt itself says; layers and images are still to be read. For a thread."""
+        known = self.abilities(dom.connect(), version)
         live = external_xml.chain(ET.fromstring(dom.XMLDesc(0))) if dom.isActive() else {}
         stored = external_xml.chain(ET.fromstring(inactive)) if dom.isPersistent() else {}
         return ChainFacts(known.external, known.security, live=live, stored=stored)

@@ -58,7 +58,7 @@ class LibvirtHypervisor:
         self._gatherer = Gatherer(self._images, self._files, self._users)
         self.overlays = LibvirtOverlays(self._act, self._look)
         self._host = Host()
-        self._version = (0, 0, 0)
+        self.version, self.chains = (0, 0, 0), ChainFacts()
         self._looking: dict[str, asyncio.Event] = {}
         self._names: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()
@@ -106,7 +106,9 @@ class LibvirtHypervisor:
     # --- events
 
     def _opened(self, conn: libvirt.virConnect) -> None:
-        self._version = reading.version(conn.getLibVersion())
+        self.version = reading.version(conn.getLibVersion())
+        known = self._host.abilities(conn, self.version)
+        self.chains = ChainFacts(known.external, known.security)
 
         def tell(event: DomainEvent) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we are leaving
@@ -174,10 +176,10 @@ class LibvirtHypervisor:
                 saved_tpm=saved is not None and xml.emulated_tpm(saved),
                 rolled_back=(rolled_back(saved, ET.fromstring(text)) if saved is not None else ()),
                 needs=host.lacking(dom.connect(), wants) if self.has_images else [],
-                chains=self._host.chains(dom, text, self._version)
+                chains=self._host.chains(dom, text, self.version)
                 if self.has_images
                 else ChainFacts(),
-                version=self._version,
+                version=self.version,
                 has_images=self.has_images,
             )
             if snapshot and self._may_ask_qemu(facts):

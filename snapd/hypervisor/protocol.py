@@ -149,6 +149,14 @@ class Hypervisor(Protocol):
         """Whether a running VM's disks can be snapshotted without its RAM."""
 
     @property
+    def version(self) -> tuple[int, int, int]:
+        """libvirt's, (9, 0, 0); zeros until it was connected once."""
+
+    @property
+    def chains(self) -> ChainFacts:
+        """What can be done there with external snapshots, of no domain."""
+
+    @property
     def overlays(self) -> Overlays:
         """The part of it that external snapshots need."""
 

@@ -3,6 +3,7 @@
 Every verb is check, record the intent, act, verify, record the result. `Operations` is the way in.
 """
 
+from ..hypervisor import ChainFacts
 from .catalog import Catalog
 from .halfmade import HalfMade
 from .job import DAEMON, WAITING, Job, Outcome, Request
@@ -11,16 +12,18 @@ from .operations import Asker, Operations, identity
 from .ownership import Ownership
 from .preflight import Blocker, MergeOrder, merge_order, redefined
 from .preview import Preview
-from .support import Outlook, Tree, delete_blocker, outlook, revert_blocker, support
+from .support import NO_CHAINS, Outlook, Tree, delete_blocker, outlook, revert_blocker, support
 from .thaw import FrozenGuest
 from .wishes import DeleteWish, RevertWish, Wish
 
 __all__ = [
     "DAEMON",
+    "NO_CHAINS",
     "WAITING",
     "Asker",
     "Blocker",
     "Catalog",
+    "ChainFacts",
     "DeleteWish",
     "FrozenGuest",
     "HalfMade",

@@ -64,11 +64,13 @@ def _word(blockers: Sequence[Blocker]) -> str:
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """How a snapshot would fare. blocker: what is against it, None = nothing known; kind: what it
-    would be, "" where it cannot be made; pause_ms: the guest's standstill, -1 = unknown."""
+    would be, "" where it cannot be made; pause_ms: the guest's standstill, -1 = unknown; why: why it
+    is of that kind, where that is not the usual one."""
 
     blocker: Blocker | None
     kind: str
     pause_ms: int
+    why: str = ""
 
     @property
     def verdict(self) -> str:
@@ -85,18 +87,24 @@ def outlook(
     monitor: bool,
     has_images: bool,
     chains: ChainFacts = NO_CHAINS,
+    version: tuple[int, int, int] = (0, 0, 0),
 ) -> Outlook:
     """How such a snapshot would fare now, by the very plan that makes it, but with no image looked
     at: what they alone tell shows when it is made. records: ours of the domain; chains: as
-    support()'s."""
+    support()'s; version: libvirt's."""
     tree = tuple(snapshots)
-    facts = DomainFacts(info, tree, info.disks, "", chains=chains, has_images=has_images)
+    facts = DomainFacts(
+        info, tree, info.disks, "", chains=chains, version=version, has_images=has_images
+    )
     made = plan(facts, wish, records, "", monitor=monitor)
     pause = made.pause_ms
     if info.state.active and not made.memory:  # the guess would be from images
         pause = measured_ms(records, memory=False)
     blocker = made.blockers[0] if made.blockers else None
-    return Outlook(blocker, "" if blocker else made.kind.value, pause)
+    if blocker:
+        return Outlook(blocker, "", pause)
+    why = next((w.message for w in made.warnings if w.reason == "external"), "")
+    return Outlook(None, made.kind.value, pause, why)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from ..errors import SnapdError
 from ..inventory import DomainPicture
 from ..model import DomainInfo, Policy, Record
-from ..operations import Outlook, Wish, outlook
+from ..operations import NO_CHAINS, ChainFacts, Outlook, Wish, outlook
 from ..planning.schedule import GRACE, fires, parse, shortest_gap
 from ..store import SlotRow
 from .owed import kind_of
@@ -27,7 +27,8 @@ _COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """A policy on a domain. verdict: `yes`, or the reason word against it, with why and ways;
+    """A policy on a domain. verdict: `yes`, or the reason word against it, with why and ways; of
+    `yes`, why: why it is of that kind, where that isn't the usual one;
     pause_ms: the guest's standstill, -1 = unknown; overdue: since when, 0 = it isn't; ram_kept:
     the most bytes of RAM that its snapshots come to hold; found_by_run: the verdict is what a run
     came upon, which no list can tell. Times are seconds UTC, 0 = never.
@@ -100,7 +101,7 @@ def _against(prospect: Outlook, refused: SnapdError | None) -> tuple[str, str, t
         return blocker.reason, blocker.message, blocker.ways
     if refused:
         return refused.reason or UNCHECKED, refused.message, refused.ways
-    return YES, "", ()
+    return YES, prospect.why, ()
 
 
 def worst(healths: Sequence[str]) -> str:
@@ -115,9 +116,11 @@ def outlook_of(
     *,
     monitor: bool,
     has_images: bool,
+    chains: ChainFacts = NO_CHAINS,
+    version: tuple[int, int, int] = (0, 0, 0),
 ) -> Outlook:
     """How the policy's snapshot of a domain would fare now, as far as a list can tell. records:
-    ours of the domain; monitor, has_images: as Hypervisor's."""
+    ours of the domain; monitor, has_images, chains, version: as Hypervisor's."""
     wish = Wish(
         kind=kind_of(policy),
         memory="yes" if policy.memory else "no",
@@ -126,7 +129,16 @@ def outlook_of(
         policies=(policy.name,),
     )
     snapshots = tuple(picture.snapshots.values())
-    return outlook(picture.info, snapshots, records, wish, monitor=monitor, has_images=has_images)
+    return outlook(
+        picture.info,
+        snapshots,
+        records,
+        wish,
+        monitor=monitor,
+        has_images=has_images,
+        chains=chains,
+        version=version,
+    )
 
 
 # --- overdue

@@ -111,6 +111,8 @@ class Health:
                 self._records(uuid),
                 monitor=hypervisor.has_monitor,
                 has_images=hypervisor.has_images,
+                chains=hypervisor.chains,
+                version=hypervisor.version,
             )
         return known[key]
 

@@ -38,6 +38,8 @@ class Refusals:
             self._records(picture.info.uuid),
             monitor=hypervisor.has_monitor,
             has_images=hypervisor.has_images,
+            chains=hypervisor.chains,
+            version=hypervisor.version,
         )
         if found.verdict == YES:
             return False

@@ -231,6 +231,7 @@ for _list in (*API["Manager"], "PreviewRetention"):
         }
 
 ADDED = {
+    "coverage-why": {"Manager.ListCoverage": "rows.Why:s"},
     "ram-kept": {"Manager.ListCoverage": "rows.RamKept:t"},
     "time-set": {
         "Job.Result": "Result.TimeSet:b",

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from snapd.errors import LimitExceeded, SnapdError
+from snapd.hypervisor import ChainFacts
 from snapd.inventory import Change, DomainPicture, Inventory
 from snapd.model import DomainInfo, JobState, Keep, Policy, State, Verb
 from snapd.operations import Asker, HalfMade, Job, Operations, Wish
@@ -52,7 +53,13 @@ class Libvirt:
     def __init__(self, *infos: DomainInfo) -> None:
         self.domains = {i.uuid: DomainPicture(i) for i in infos}
         self.connected, self.loading, self.unread = True, False, dict[str, str]()
-        self.hypervisor = SimpleNamespace(has_monitor=True, has_images=False, hanging=dict)
+        self.hypervisor = SimpleNamespace(
+            has_monitor=True,
+            has_images=False,
+            hanging=dict,
+            chains=ChainFacts(),
+            version=(0, 0, 0),
+        )
         self.listeners: list[Callable[[Change], None]] = []
         self.refreshes: dict[str, asyncio.Event] = {}
 

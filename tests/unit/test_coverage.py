@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from snapd.errors import Unsupported
+from snapd.hypervisor import ChainFacts
 from snapd.inventory import DomainPicture
 from snapd.model import (
     Consistency,
@@ -131,6 +132,47 @@ def test_verdict_without_monitor_needs_ram_while_it_runs() -> None:
     assert prospect(ON, monitor=False).verdict == "monitor-off"
     assert prospect(ON, monitor=False, memory=True).verdict == "yes"
     assert prospect(OFF, monitor=False).verdict == "yes"
+
+
+TRIXIE: dict[str, Any] = {"chains": ChainFacts(capable=True), "version": (11, 3, 0)}
+
+
+@pytest.mark.parametrize(
+    ("info", "kind", "host", "found"),
+    [
+        (ON, "auto", TRIXIE, ("yes", "internal")),
+        (RAW, "auto", TRIXIE, ("yes", "external")),
+        (replace(RAW, state=State.SHUTOFF), "auto", TRIXIE, ("yes", "external")),
+        (replace(ON, disks=(VDA,)), "external", TRIXIE, ("yes", "external")),
+        (RAW, "internal", TRIXIE, ("raw-disk", "")),
+        (RAW, "auto", {}, ("raw-disk", "")),  # Debian 12
+        (ON, "external", {}, ("external-unsupported", "")),
+        (
+            RAW,
+            "external",
+            {**TRIXIE, "chains": ChainFacts(capable=True, security=frozenset({"apparmor"}))},
+            ("apparmor-commit", ""),
+        ),
+    ],
+)
+def test_kind_is_told_for_each_vm_by_what_it_and_its_host_are(
+    info: DomainInfo, kind: str, host: dict[str, Any], found: tuple[str, str]
+) -> None:
+    policy, picture = replace(NIGHTLY, kind=kind), DomainPicture(info)
+    told = outlook_of(policy, picture, monitor=True, has_images=True, **host)
+    assert (told.verdict, told.kind) == found
+    row = coverage(policy, info, told, None, 0)
+    assert (row.verdict, row.kind) == found
+    by_choice = (info, kind) == (RAW, "auto") or info.state is State.SHUTOFF
+    assert bool(row.why) == (found[0] != "yes" or by_choice)
+    if by_choice and found[0] == "yes":
+        assert "vda" in row.why
+
+
+def test_policy_that_saves_ram_becomes_no_external_one() -> None:
+    policy = replace(NIGHTLY, memory=True)
+    told = outlook_of(policy, DomainPicture(RAW), monitor=True, has_images=True, **TRIXIE)
+    assert (told.verdict, told.kind) == ("raw-disk", "")
 
 
 def test_verdict_tree_of_the_other_kind() -> None:

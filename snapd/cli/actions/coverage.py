@@ -18,9 +18,10 @@ async def coverage(client: Client, args: Namespace, screen: Screen) -> int:
     headers = ["POLICY", "VM", "HEALTH", *WORKS, "NEXT RUN", "LAST SUCCESS"]
     screen.table(headers, [_cells(row, screen) for row in rows])
     for row in rows:
+        what = f"policy {row['Policy']} on VM {name(row['DomainName'])}"
         if row["LastErrorMessage"]:
-            what = f"policy {row['Policy']} on VM {name(row['DomainName'])}"
             screen.note(f"{what} failed last: {row['LastErrorMessage']}")
+    whys(rows, screen)
     if not rows:
         screen.note(f"policy {args.policy} matches no VM" if args.policy else "no VM is covered")
     screen.document({"rows": rows, "info": info})
@@ -45,6 +46,14 @@ def works(row: Row) -> list[str]:
     pause, ram = row["PauseMilliseconds"], row["RamKept"]
     still = "for a moment" if pause < 0 else span(pause) if pause else "no"
     return [row["Kind"], "yes", still, f"up to {size(ram)}" if ram else ""]
+
+
+def whys(rows: list[Row], screen: Screen) -> None:
+    """Say why it can't work on a VM, or makes external snapshots there."""
+    for row in rows:
+        if why := row.get("Why", ""):  # an older daemon's rows have none
+            how = "" if row["Verdict"] == "yes" else " cannot work"
+            screen.note(f"policy {row['Policy']} on VM {name(row['DomainName'])}{how}: {why}")
 
 
 def next_run(row: Row, screen: Screen) -> str:

@@ -15,7 +15,7 @@ from ..confirm import confirm
 from ..output import times
 from ..output.screen import Screen
 from ..output.text import name
-from .coverage import WORKS, next_run, works
+from .coverage import WORKS, next_run, whys, works
 from .policies import keeps, when
 from .validate import read_definition
 
@@ -103,3 +103,4 @@ def _show(
         about = [*works(row), others, next_run(row, screen)]
         rows.append([name(row["DomainName"]), vm["State"], *about])
     screen.table(["VM", "STATE", *WORKS, "ALREADY UNDER", "FIRST RUN"], rows)
+    whys(covered, screen)
