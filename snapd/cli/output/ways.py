@@ -24,6 +24,8 @@ _WAYS = {
     "delete-branch": "delete, or unpin, what branches off: 'virtsnap list VM' shows the tree; the "
     "next run then merges the rest",
     "delete-checkpoints": "delete its checkpoints: virsh checkpoint-list, virsh checkpoint-delete",
+    "delete-children": "delete those that stand on it first",
+    "delete-others": "delete other snapshots of the VM: each is merged away",
     "detach-disk": "detach the disk",
     "discard-saved-state": "throw the saved state away: virsh managedsave-remove",
     "eject": "take the disc out: virsh change-media VM DRIVE --eject",
@@ -37,6 +39,7 @@ _WAYS = {
     "mend-storage": "bring the storage back; what was missed is then made up for",
     "memory": "save RAM as well: --memory",
     "memory-auto": "leave --memory out: RAM is saved where there is any",
+    "move-images": "keep the images where AppArmor lets libvirt read them: /var/lib/libvirt/images",
     "no-memory": "leave RAM out: --no-memory",
     "other-name": "take another name",
     "qcow2-nvram": "give the VM an NVRAM file in qcow2",
@@ -55,6 +58,7 @@ _WAYS = {
     "stop-other-vm": "shut the other VM off first",
     "try-again": "try again in a while",
     "unpin": "take the pin off: virtsnap unpin VM SNAPSHOT",
+    "upgrade-libvirt": "libvirt 12.1 or newer does it",
     "virsh": "use virsh",
     "wait": "wait until it is done, and try again",
 }
