@@ -90,7 +90,7 @@ async def preview_revert(ctx: Context, wish: RevertWish) -> Preview:
     key = wish.key
     facts = await ctx.hypervisor.facts(key.domain, key.name)
     listed = pick(facts, key)
-    found = revert_blockers(ctx.store, facts, listed, wish)
+    found = revert_blockers(ctx, facts, listed, wish)
     need = have = pause = 0
     said: tuple[Warned, ...] = ()
     if wish.safety:

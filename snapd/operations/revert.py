@@ -23,7 +23,7 @@ from ..errors import (
     TimedOut,
 )
 from ..hypervisor import DomainFacts
-from ..model import DomainInfo, Kind, Origin, SnapshotInfo, SnapshotKey, State, Verb, Warned
+from ..model import DomainInfo, Kind, Origin, SnapshotInfo, SnapshotKey, State, Status, Verb, Warned
 from ..store import Store
 from . import overlay_revert
 from .afterwards import set_clock
@@ -120,11 +120,16 @@ def agreed(store: Store, wish: RevertWish, listed: SnapshotInfo) -> RevertTerms:
 
 
 def blockers(
-    store: Store, facts: DomainFacts, listed: SnapshotInfo, wish: RevertWish
+    ctx: Context, facts: DomainFacts, listed: SnapshotInfo, wish: RevertWish
 ) -> list[Blocker]:
-    """Everything against the revert: the facts, and a pin where the target is to go with it."""
-    found = revert_blockers(facts, listed, agreed(store, wish, listed))
-    record = store.record(wish.key)
+    """Everything against the revert: the facts, a merge of the target that broke off, and a pin
+    where the target is to go with it."""
+    found = revert_blockers(facts, listed, agreed(ctx.store, wish, listed))
+    status = ctx.jobs.half_made.status(wish.key)
+    if listed.kind is Kind.EXTERNAL and status is Status.BROKEN:
+        why = f"the merge of {listed.name} broke off, and what it held may be overwritten"
+        found.insert(0, Blocker(Inconsistent, "half-made", listed.name, why, ("delete",)))
+    record = ctx.store.record(wish.key)
     if wish.delete_after and record and record.pin_reason is not None:
         why = f"delete_after would delete snapshot {listed.name}, which is pinned"
         found.append(Blocker(Protected, "pinned", listed.name, why, ("unpin",)))
@@ -150,7 +155,7 @@ async def _look(ctx: Context, job: Job, wish: RevertWish) -> tuple[DomainFacts, 
     facts = await idle_facts(ctx.hypervisor, ctx.news, job, key.domain, key.name)
     listed = pick(facts, key)
     what = f"cannot revert VM {facts.info.name} to snapshot {key.name}"
-    refuse(what, blockers(ctx.store, facts, listed, wish))
+    refuse(what, blockers(ctx, facts, listed, wish))
     return facts, listed
 
 

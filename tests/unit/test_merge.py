@@ -15,7 +15,17 @@ import pytest
 from snapd.errors import Inconsistent, LibvirtError, OutcomeUnknown
 from snapd.hypervisor import ImageCheck
 from snapd.model import JobState, SnapshotKey, State, Status, Verb
-from snapd.operations import Asker, Catalog, DeleteWish, Job, Jobs, Operations, delete, merge
+from snapd.operations import (
+    Asker,
+    Catalog,
+    DeleteWish,
+    Job,
+    Jobs,
+    Operations,
+    RevertWish,
+    delete,
+    merge,
+)
 from snapd.operations.merge_plan import plan_merge
 from snapd.store import JobRow, Store
 from tests.unit.merge_standin import MergeStandIn, chain_of
@@ -398,3 +408,24 @@ def test_leaks_are_a_warning(tmp_path: Path) -> None:
     ((job, _status),) = _delete(tmp_path, vm, "s1")
     assert job.row.state is JobState.DONE
     assert [(w.reason, w.item) for w in job.row.warnings] == [("image-check", "vda")]
+
+
+def test_revert_to_one_whose_merge_broke_off_is_refused(tmp_path: Path) -> None:
+    """Some of what it went back to is what came later: no error of libvirt's tells that."""
+    vm = chain_of(ON, "s1", "s2", targets=("vda", "vdb"))
+    vm.steps, vm.raises = ["write vda"], BROKEN
+    ended: list[Job] = []
+
+    async def body(operations: Operations, _jobs: Jobs, _store: Store) -> None:
+        key = SnapshotKey(UUID, "s1", vm.snapshots[0].created)
+        job = await operations.delete(vm.info, DeleteWish(key), Asker(1000))
+        await job.ended.wait()
+        wish = RevertWish(key, safety=False)
+        ended.append(await operations.revert(vm.info, wish, Asker(1000)))
+        await ended[0].ended.wait()
+        assert (await operations.preview_revert(wish)).verdict == "half-made"
+
+    play(tmp_path, vm, body)
+    assert ended[0].row.error_name.endswith(".Inconsistent")
+    assert "may be overwritten" in ended[0].row.error_message
+    assert ended[0].row.detail["ways"] == ["delete"]
