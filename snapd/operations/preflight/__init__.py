@@ -9,9 +9,14 @@ from .create import create_blockers
 from .delete import delete_blockers
 from .disks import disk_blockers, monitor_blockers, writable
 from .domain import holder_blockers, memory_blockers, redefined, state_blockers, tree_blockers
-from .external import external_blockers, external_create_blockers, later_blockers
+from .external import (
+    cheap_external_blockers,
+    external_blockers,
+    external_create_blockers,
+    later_blockers,
+)
 from .external_revert import revert_external_blockers
-from .merge import merge_blockers
+from .merge import merge_blockers, shape_blockers
 from .merge_order import MergeOrder, merge_order
 from .revert import bitmap_blockers, revert_blockers
 from .space import create_needs, space_blockers, unmeasured_blockers
@@ -22,6 +27,7 @@ __all__ = [
     "MergeOrder",
     "RevertTerms",
     "bitmap_blockers",
+    "cheap_external_blockers",
     "create_blockers",
     "create_needs",
     "delete_blockers",
@@ -37,6 +43,7 @@ __all__ = [
     "redefined",
     "revert_blockers",
     "revert_external_blockers",
+    "shape_blockers",
     "space_blockers",
     "state_blockers",
     "tree_blockers",

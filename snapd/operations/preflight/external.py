@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from ...errors import AlreadyExists, Unsupported
-from ...hypervisor import DomainFacts
+from ...hypervisor import ChainFacts, DomainFacts
 from ...model import NO_FLOOR, Disk, DomainInfo, Floor, Kind, SnapshotInfo
 from .blocker import Blocker
 from .create import agent_blockers
@@ -30,7 +30,6 @@ SHALLOW = ((12, 0, 0), (12, 1, 0), 25)
 DENIES_COMMIT = (12, 1, 0)
 """Before it, AppArmor keeps QEMU from merging once a VM was started on a chain (LIBVIRT.md 9)."""
 REVERTS_DISKS = (10, 4, 0)
-"""Before it, libvirt may refuse a revert to one that was made of a running VM without RAM."""
 
 
 def external_blockers(
@@ -70,7 +69,7 @@ def external_create_blockers(
     if name and any(s.name == name for s in facts.snapshots):
         why = f"it has a snapshot {name!r} already; take another name"
         found.append(Blocker(AlreadyExists, "name-taken", name, why, ("other-name",)))
-    found += unable(facts)
+    found += unable(facts.chains)
     found += kind_blockers(facts.info, facts.snapshots)
     found += external_disk_blockers(facts.info, disks, memory=memory)
     held = _held(facts.info, disks)
@@ -92,9 +91,20 @@ def external_create_blockers(
     return [*found, *space_blockers(facts, kept, min_free)]
 
 
-def unable(facts: DomainFacts) -> Iterator[Blocker]:
+def cheap_external_blockers(
+    info: DomainInfo, snapshots: Sequence[SnapshotInfo], chains: ChainFacts, *, memory: bool
+) -> Iterator[Blocker]:
+    """What tells against making one, with nothing asked or measured."""
+    yield from unable(chains)
+    yield from kind_blockers(info, snapshots)
+    yield from external_disk_blockers(info, memory=memory)
+    yield from external_memory_blockers(info) if memory else ()
+    yield from redefined(info, snapshots)
+
+
+def unable(chains: ChainFacts) -> Iterator[Blocker]:
     """This libvirt doesn't do external snapshots to the end."""
-    if not facts.chains.capable:
+    if not chains.capable:
         why = "this libvirt cannot revert to external snapshots: 9.9 is the first that does"
         yield Blocker(Unsupported, "external-unsupported", "", why, ("internal",))
 
@@ -218,7 +228,7 @@ def later_blockers(
             "again: delete the snapshot before the next restart"
         )
         yield Blocker(Unsupported, "apparmor-commit", "", why, ("internal",))
-    if facts.info.state.active and not memory and facts.version < REVERTS_DISKS:
+    if facts.info.state.active and not memory and reverts_no_disks(facts):
         why = "this libvirt may refuse to revert to one of a running VM without its RAM"
         yield Blocker(Unsupported, "external-unsupported", "", why, ("memory", "shut-off"))
     yield from overlaid_blockers(facts.info.disks, [d.target for d in _held(facts.info, disks)])
@@ -226,6 +236,11 @@ def later_blockers(
         if use.how == "backing":
             why = f"{use.who} is backed by disk {use.target}, and a merge would write to it"
             yield Blocker(Unsupported, "shared-base", use.target, why)
+
+
+def reverts_no_disks(facts: DomainFacts) -> bool:
+    """Whether this libvirt may refuse a revert to one that was made of a running VM without RAM."""
+    return (0, 0, 0) < facts.version < REVERTS_DISKS
 
 
 def commit_denied(facts: DomainFacts) -> bool:

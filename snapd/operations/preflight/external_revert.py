@@ -14,7 +14,7 @@ from ...hypervisor import DomainFacts
 from ...model import SnapshotInfo, State
 from .blocker import Blocker
 from .disks import untold, writable
-from .external import REVERTS_DISKS, checkpoint_blockers, commit_denied, external_blockers
+from .external import checkpoint_blockers, commit_denied, external_blockers, reverts_no_disks
 from .external_tree import chain_faults, paths, tree_faults, unread_chains
 from .merge import backing
 from .overlaid import overlaid_blockers
@@ -33,7 +33,7 @@ def revert_external_blockers(
     looked at."""
     if not facts.chains.capable:
         return [*external_blockers(facts.info, facts.snapshots, snapshot, "revert to")]
-    found = [*tree_faults(facts), *_state_blockers(facts, snapshot)]
+    found = [*tree_faults(facts, by_record=True), *_state_blockers(facts, snapshot)]
     found += force_blockers(facts, snapshot, terms)
     found += unread_chains(facts, writable(facts.info.disks))
     found += chain_faults(facts, writable(facts.info.disks))
@@ -52,7 +52,7 @@ def _state_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Bloc
     if snapshot.state is State.SUSPENDED:
         why = "the VM was suspended by its guest then, and libvirt does not revert to that"
         yield Blocker(Unsupported, "external-unsupported", snapshot.name, why)
-    if snapshot.state.active and not snapshot.memory and facts.version < REVERTS_DISKS:
+    if snapshot.state.active and not snapshot.memory and reverts_no_disks(facts):
         why = "this libvirt may refuse to revert to one of a running VM without its RAM"
         yield Blocker(Unsupported, "external-unsupported", snapshot.name, why)
 

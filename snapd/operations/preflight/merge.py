@@ -72,6 +72,7 @@ def merge_blockers(
     found += _state_blockers(facts)
     found += tree_faults(facts)
     shape = [*shape_blockers(facts.snapshots, snapshot), *_record_blockers(facts, snapshot)]
+    shape += _trap_blockers(facts, snapshot)
     found += shape
     if shape:
         return found
@@ -110,6 +111,21 @@ def shape_blockers(
     elif below and snapshot.name not in {s.name for s in line(snapshots)}:
         why = f"it is on a branch that the VM is not on, and {below[0].name} stands on it"
         yield Blocker(Unsupported, "not-in-chain", below[0].name, why, ("delete-children",))
+
+
+def _trap_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
+    """Deleted, it would leave the VM on a file that libvirt's record of its parent doesn't name:
+    the next revert would unlink the named one, which another branch stands on (11.3, measured)."""
+    parent = next((s for s in facts.snapshots if s.name == snapshot.parent), None)
+    others = [s for s in children(facts.snapshots, snapshot.parent) if s.name != snapshot.name]
+    if snapshot.current and parent and others:
+        named = dict(parent.overlays)
+        if any(named.get(target) != base for target, base in snapshot.bases):
+            why = (
+                f"{others[0].name} branches off {parent.name} as well, and libvirt would lose "
+                "track of which branch the VM is on"
+            )
+            yield Blocker(Unsupported, "branching", others[0].name, why, ("delete-branch",))
 
 
 def _record_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
