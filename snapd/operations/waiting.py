@@ -87,7 +87,7 @@ class Writers:
         loop = asyncio.get_running_loop()
         waited = any(lock.locked() for lock in locks)
         if waited:
-            job.wait_for(f"another job that {self._what} to the same file system")
+            job.wait_for(f"another job that {self._what} on the same file system")
         async with contextlib.AsyncExitStack() as held:
             try:
                 async with asyncio.timeout_at(max(job.start_by, loop.time() + 0.01)):
@@ -95,7 +95,7 @@ class Writers:
                         await held.enter_async_context(lock)
             except TimeoutError as e:
                 raise Busy(
-                    f"VM {facts.info.name} has to wait: another job {self._what} to the same file "
+                    f"VM {facts.info.name} has to wait: another job {self._what} on the same file "
                     "system; try again, or allow more max_wait",
                     item=self._item,
                 ) from e
