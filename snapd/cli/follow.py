@@ -105,7 +105,7 @@ class Progress:
     def changed(self, news: Row) -> None:
         """Take in properties of the job."""
         self._row.update(news)
-        phase = self._phase()
+        phase = self._phase(share=False)
         over = self._row.get("State") in FINISHED
         if not (self._screen.live or over) and phase != self._told:
             self._told = phase
@@ -117,16 +117,17 @@ class Progress:
         while True:
             spent = times.elapsed(time.monotonic() - self._begun)
             mark = SPINNER[tick % len(SPINNER)]
-            self._screen.draw(f"{mark} job {_number(self._path)}: {self._phase()}, {spent}")
+            phase = self._phase(share=True)
+            self._screen.draw(f"{mark} job {_number(self._path)}: {phase}, {spent}")
             tick += 1
             await asyncio.sleep(TICK)
 
-    def _phase(self) -> str:
+    def _phase(self, *, share: bool) -> str:
         row = self._row
         vm = text.name(row["DomainName"]) if row.get("DomainName") else row.get("Policy", "")
         done = row.get("Progress", -1.0)
-        share = f" {done:.0%}" if done >= 0 else ""
-        return f"{row.get('Verb', '')} {vm}: {row.get('Phase') or row.get('State', '')}{share}"
+        so_far = f" {done:.0%}" if share and done >= 0 else ""
+        return f"{row.get('Verb', '')} {vm}: {row.get('Phase') or row.get('State', '')}{so_far}"
 
 
 def _leave(screen: Screen, path: str) -> None:

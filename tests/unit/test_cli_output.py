@@ -15,6 +15,7 @@ import pytest
 
 from snapd import errors
 from snapd.cli import failures
+from snapd.cli.follow import Progress
 from snapd.cli.output import text, times, ways
 from snapd.cli.output.screen import Screen
 from snapd.cli.parser import parse
@@ -292,3 +293,15 @@ def test_report_text_tells_the_ways_out_and_the_job(capsys: pytest.CaptureFixtur
         "  way out: leave RAM out: --no-memory",
         "  way out: a-new-word",
     ]
+
+
+def test_job_in_a_log_has_one_line_a_phase_and_not_one_a_percent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = Progress(Screen(json=False), "/org/virtsnap/Snapd1/jobs/5")
+    job.changed({"Verb": "delete", "DomainName": "web-1", "Phase": "merging", "State": "running"})
+    for share in (0.1, 0.2, 0.3):
+        job.changed({"Progress": share})
+    job.changed({"Phase": "verifying"})
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["job 5: delete web-1: merging", "job 5: delete web-1: verifying"]
