@@ -68,7 +68,7 @@ def test_merge_blockers_current_that_has_a_child_active_non_leaf() -> None:
     reverted = replace(S1, current=True, reverted=(("vda", "/images/web.1700000099"),))
     tree = (reverted, replace(S2, current=False))
     on = replace(RUNS, disks=(replace(VDA, source="/images/web.1700000099"),), current="s1")
-    layers = {"vda": (("/images/web.1700000099", "qcow2"), (BASE, "raw"))}
+    layers: Any = {"vda": (("/images/web.1700000099", "qcow2"), (BASE, "raw"))}
     chains = replace(CHAINS, layers=layers, live={}, stored={})
     found = _merge(reverted, info=on, snapshots=tree, chains=chains)
     assert found == [(Unsupported, "active-non-leaf", "s2")]
