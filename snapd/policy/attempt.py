@@ -367,7 +367,7 @@ class Attempt:
     async def _give_up(self, over: list[Owed], error: SnapdError) -> None:
         self.left = [o for o in self.left if o not in over]
         for owed in over:
-            if isinstance(error, Unsupported):
+            if isinstance(error, Unsupported) and error.reason != "chain-limit":
                 self._desk.refusals.note(owed.policy, self._picture, error)
             self.settled.append(await self._desk.runs.failed(owed, error, self.last))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,17 @@ from typing import Any, cast
 from snapd.errors import LimitExceeded, SnapdError
 from snapd.hypervisor import ChainFacts
 from snapd.inventory import Change, DomainPicture, Inventory
-from snapd.model import DomainInfo, JobState, Keep, Policy, State, Verb
+from snapd.model import (
+    Disk,
+    DomainInfo,
+    JobState,
+    Keep,
+    Kind,
+    Policy,
+    SnapshotInfo,
+    State,
+    Verb,
+)
 from snapd.operations import Asker, HalfMade, Job, Operations, Wish
 from snapd.operations.ending import last_row
 from snapd.operations.job import Outcome
@@ -82,6 +92,17 @@ class Libvirt:
         for call in self.listeners:
             call(Change(uuid, before, after, 0))
 
+    def stand_on(self, uuid: str, names: Sequence[str]) -> None:
+        """A VM has external snapshots, one upon the other."""
+        info, parents = self.domains[uuid].info, ("", *names)
+        snapshots = {
+            name: SnapshotInfo(name, n, State.RUNNING, Kind.EXTERNAL, parent=parents[n])
+            for n, name in enumerate(names)
+        }
+        disks = (Disk("vda", "/images/web.raw", "raw"),)
+        current = replace(info, current=[*names][-1], disks=disks)
+        self.domains[uuid] = DomainPicture(current, snapshots)
+
 
 Answer = SnapdError | Exception | None
 
@@ -92,8 +113,8 @@ class Stubs:
 
     answers: what comes of the next tries, by VM: None = made, an error = the job fails. refuses: no
     try becomes a job at all. slow: jobs end only when let() is called. prunes: what comes of the
-    next ones: an error, or the names that stay; pruned: when, where, and which names alone. room:
-    for which policies room was made, and as of when.
+    next ones: an error, or the names that stay, each for a word; pruned: when, where, and which
+    names alone. room: for which policies room was made, and as of when.
     """
 
     now: float = NOW
@@ -108,7 +129,7 @@ class Stubs:
     slow: bool = False
     running: list[Job] = field(default_factory=list)
     going: tuple[Decision, ...] = ()
-    prunes: list[SnapdError | tuple[str, ...]] = field(default_factory=list)
+    prunes: list[SnapdError | tuple[str, ...] | dict[str, str]] = field(default_factory=list)
     pruned: list[tuple[int, str, frozenset[str] | None]] = field(default_factory=list)
     room: list[tuple[tuple[str, ...], int]] = field(default_factory=list)
     half_made: HalfMade = field(default_factory=HalfMade)
@@ -214,7 +235,8 @@ class Stubs:
         answer = self.prunes.pop(0) if self.prunes else ()
         if isinstance(answer, SnapdError):
             raise answer
-        stays = [{"Name": name, "Reason": "busy"} for name in answer]
+        words = answer if isinstance(answer, dict) else dict.fromkeys(answer, "busy")
+        stays = [{"Name": name, "Reason": word} for name, word in words.items()]
         return Outcome(result={"Deleted": [], "Stays": stays})
 
     async def submit(self, request: Any, work: Callable[[Job], Awaitable[Outcome]]) -> Job:
