@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from .external import ExternalSnapshot, NewOverlay
+from .external import ChainFacts, ExternalSnapshot, NewOverlay
 
 MODE = "0600"
 FIRST_VERSION = (9, 9, 0)
@@ -16,21 +15,14 @@ FOLDERS = ("dir", "fs", "netfs")
 """Types of pool whose volumes are the files in a folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a host's capabilities say. external: libvirt creates, reverts and deletes external
-    snapshots there; security: its security models, without `none`."""
-
-    external: bool = False
-    security: frozenset[str] = frozenset()
-
-
-def abilities(capabilities: str, version: tuple[int, int, int]) -> Abilities:
-    """Read a `<capabilities>`. version: libvirt's."""
+def host(capabilities: str, version: tuple[int, int, int]) -> ChainFacts:
+    """What a `<capabilities>` says for every domain. version: libvirt's."""
     root = ET.fromstring(capabilities)
     external = root.find("./guest/features/externalSnapshot") is not None
     models = {el.findtext("model") or "" for el in root.findall("./host/secmodel")}
-    return Abilities(external and version >= FIRST_VERSION, frozenset(models - {"", "none", "dac"}))
+    return ChainFacts(
+        external and version >= FIRST_VERSION, frozenset(models - {"", "none", "dac"})
+    )
 
 
 def snapshot(wanted: ExternalSnapshot) -> str:

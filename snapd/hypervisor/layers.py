@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import libvirt
 
@@ -12,7 +12,6 @@ from ..model import Kind
 from . import external_xml
 from .chains import LAYERED, plain_path
 from .external import ChainFacts
-from .external_xml import Abilities
 from .files import Files
 from .images import Images
 from .protocol import DomainFacts
@@ -22,28 +21,12 @@ DEPTH = 200
 """libvirt starts no VM on more."""
 
 
-@dataclass(slots=True)
-class Host:
-    """What a connection's host can do: asked once, as the answer is long."""
-
-    _abilities: dict[libvirt.virConnect, Abilities] = field(default_factory=dict)
-
-    def abilities(self, conn: libvirt.virConnect, version: tuple[int, int, int]) -> Abilities:
-        """For a thread."""
-        known = self._abilities.get(conn)
-        if known is None:
-            known = external_xml.abilities(conn.getCapabilities(), version)
-            self._abilities = {conn: known}
-        return known
-
-    def chains(
-        self, dom: libvirt.virDomain, inactive: str, version: tuple[int, int, int]
-    ) -> ChainFacts:
-        """What libvirt itself says; layers and images are still to be read. For a thread."""
-        known = self.abilities(dom.connect(), version)
-        live = external_xml.chain(ET.fromstring(dom.XMLDesc(0))) if dom.isActive() else {}
-        stored = external_xml.chain(ET.fromstring(inactive)) if dom.isPersistent() else {}
-        return ChainFacts(known.external, known.security, live=live, stored=stored)
+def said(dom: libvirt.virDomain, inactive: str, host: ChainFacts) -> ChainFacts:
+    """What libvirt itself says; layers and images are still to be read. inactive: the XML of the
+    next start; host: what is so of every domain. For a thread."""
+    live = external_xml.chain(ET.fromstring(dom.XMLDesc(0))) if dom.isActive() else {}
+    stored = external_xml.chain(ET.fromstring(inactive)) if dom.isPersistent() else {}
+    return ChainFacts(host.capable, host.security, live=live, stored=stored)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import TypeVar
 import libvirt
 import libvirt_qemu  # noqa: F401  (found at start or not at all, not at the first snapshot)
 
-from ..errors import Busy, LibvirtError, TimedOut, Unsupported
+from ..errors import Busy, LibvirtError, SnapdError, TimedOut, Unsupported
 from ..model import Disk, DomainInfo, SnapshotInfo
-from . import agent, events, host, monitor, reading, xml
+from . import agent, events, external_xml, host, layers, monitor, reading, xml
 from .beside import Beside
 from .chains import Chains, Volume
 from .connection import Connections, Server
@@ -23,7 +23,6 @@ from .external import ChainFacts
 from .facts import Gatherer
 from .files import Files, metadata_folder
 from .images import ImageCheck, Images
-from .layers import Host
 from .needs import Want, wanted
 from .outline import rolled_back
 from .overlays import LibvirtOverlays
@@ -57,8 +56,8 @@ class LibvirtHypervisor:
         self._users = Users(sources, self._images, self._files)
         self._gatherer = Gatherer(self._images, self._files, self._users)
         self.overlays = LibvirtOverlays(self._act, self._look)
-        self._host = Host()
         self.version, self.chains = (0, 0, 0), ChainFacts()
+        self._asked: asyncio.Task[ChainFacts] | None = None
         self._looking: dict[str, asyncio.Event] = {}
         self._names: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()
@@ -106,9 +105,7 @@ class LibvirtHypervisor:
     # --- events
 
     def _opened(self, conn: libvirt.virConnect) -> None:
-        self.version = reading.version(conn.getLibVersion())
-        known = self._host.abilities(conn, self.version)
-        self.chains = ChainFacts(known.external, known.security)
+        self.version, self.chains = reading.version(conn.getLibVersion()), ChainFacts()
 
         def tell(event: DomainEvent) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we are leaving
@@ -121,6 +118,7 @@ class LibvirtHypervisor:
             call(event)
 
     def _connection_changed(self, connected: bool) -> None:
+        self._asked = self._loop.create_task(self._host()) if connected else None
         for call in self._on_connection:
             call(connected)
 
@@ -158,6 +156,7 @@ class LibvirtHypervisor:
         metadata = None
         if self.has_images and (folder := metadata_folder(self.uri)):
             metadata = await self._files.room_for(folder)
+        every = await self._host()
 
         def ask(dom: libvirt.virDomain) -> tuple[DomainFacts, tuple[Want, ...]]:
             info = reading.domain(dom)
@@ -176,9 +175,7 @@ class LibvirtHypervisor:
                 saved_tpm=saved is not None and xml.emulated_tpm(saved),
                 rolled_back=(rolled_back(saved, ET.fromstring(text)) if saved is not None else ()),
                 needs=host.lacking(dom.connect(), wants) if self.has_images else [],
-                chains=self._host.chains(dom, text, self.version)
-                if self.has_images
-                else ChainFacts(),
+                chains=layers.said(dom, text, every) if self.has_images else ChainFacts(),
                 version=self.version,
                 has_images=self.has_images,
             )
@@ -193,6 +190,14 @@ class LibvirtHypervisor:
             if not facts.info.state.active:
                 facts = replace(facts, holder=await self._gatherer.writer(facts))
         return facts
+
+    async def _host(self) -> ChainFacts:
+        """Asked by itself: libvirt may try every QEMU there is before it answers the first time."""
+        if not self.chains.capable and self.version >= external_xml.FIRST_VERSION:
+            with contextlib.suppress(SnapdError):  # asked again when it is needed
+                text = await self._alone("host", "", reading.capabilities, FACTS_SECONDS)
+                self.chains = external_xml.host(text, self.version)
+        return self.chains
 
     def _may_ask_qemu(self, facts: DomainFacts) -> bool:
         """Whether it answers by the monitor, and at once."""

@@ -53,6 +53,11 @@ def domain(dom: libvirt.virDomain) -> DomainInfo:
     )
 
 
+def capabilities(conn: libvirt.virConnect) -> str:
+    """The XML of what the host can do."""
+    return str(conn.getCapabilities())
+
+
 def snapshots(dom: libvirt.virDomain) -> list[SnapshotInfo]:
     """Its snapshots, oldest first, as libvirt lists them; answers at once."""
     current = dom.snapshotCurrent(0).getName() if dom.hasCurrentSnapshot(0) else None

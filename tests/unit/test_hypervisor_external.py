@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from snapd.hypervisor import ChainFacts, ExternalSnapshot, NewOverlay, external_xml, layers
-from snapd.hypervisor.external_xml import Abilities, abilities
 from snapd.hypervisor.files import Files
 from snapd.hypervisor.images import Images
 from snapd.hypervisor.layers import Layers
@@ -41,8 +40,8 @@ SECRET = "<encryption format='luks'><secret type='passphrase' uuid='f52a81b2'/><
 def test_able_is_what_says_so_and_is_new_enough(
     word: str, version: tuple[int, int, int], external: bool
 ) -> None:
-    found = abilities(CAPABILITIES.format(word), version)
-    assert found == Abilities(external, frozenset({"apparmor"}))
+    found = external_xml.host(CAPABILITIES.format(word), version)
+    assert found == ChainFacts(external, frozenset({"apparmor"}))
 
 
 def test_snapshot_names_every_disk() -> None:
