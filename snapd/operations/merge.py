@@ -79,7 +79,11 @@ async def _intent(
 def _targets(info: DomainInfo, plan: MergePlan) -> DomainInfo:
     """A VM whose disks are the files that a merge writes to: what they look like tells whether it
     has begun."""
-    disks = tuple(Disk(d.target, d.into, d.format) for d in plan.disks if d.into)
+    disks = tuple(
+        Disk(d.target, d.into, d.format, "block" if d.into.startswith("/dev/") else "file")
+        for d in plan.disks
+        if d.into
+    )
     return replace(info, disks=disks, nvram=None)
 
 
@@ -126,7 +130,7 @@ async def _at_rest(ctx: Context, job: Job, key: SnapshotKey, plan: MergePlan) ->
         await asyncio.sleep(LEFT_SECONDS)
         facts = await ctx.hypervisor.facts(key.domain)
         if left := _left_over(ctx, job, facts, key):
-            job.enter(left, acting=True)
+            _begin(job, left)
             if left == "stopping":
                 await ctx.hypervisor.stop(key.domain)
             else:
@@ -135,6 +139,16 @@ async def _at_rest(ctx: Context, job: Job, key: SnapshotKey, plan: MergePlan) ->
     if facts.holder:
         raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
     return facts
+
+
+def _begin(job: Job, phase: str) -> None:
+    """Say that what a merge left is put right. Raises TimedOut where the daemon is about to end:
+    the next one does it."""
+    if job.stopping:
+        raise TimedOut(
+            f"VM {job.row.domain_name}: what its merge left is seen to at the next start"
+        )
+    job.enter(phase)
 
 
 def _left_over(ctx: Context, job: Job, facts: DomainFacts, key: SnapshotKey) -> str:
@@ -210,7 +224,7 @@ async def _the_rest(
             item=listed.name,
             ways=("virsh",) if child else ("start", "delete"),
         )
-    job.enter("merging", acting=True)
+    _begin(job, "merging")
     for disk in rest:
         await ctx.hypervisor.overlays.commit(key.domain, disk.target, disk.goes, disk.into)
     facts = await ctx.hypervisor.facts(key.domain)
@@ -229,7 +243,7 @@ async def _unlist(ctx: Context, job: Job, facts: DomainFacts, listed: SnapshotIn
             item=listed.name,
             ways=("virsh",),
         )
-    job.enter("deleting", acting=True)
+    _begin(job, "deleting")
     await ctx.hypervisor.delete(key.domain, key.name, metadata_only=True, created=key.created)
     job.enter("verifying")
     return await ctx.hypervisor.facts(key.domain)

@@ -429,3 +429,19 @@ def test_revert_to_one_whose_merge_broke_off_is_refused(tmp_path: Path) -> None:
     assert ended[0].row.error_name.endswith(".Inconsistent")
     assert "may be overwritten" in ended[0].row.error_message
     assert ended[0].row.detail["ways"] == ["delete"]
+
+
+def test_device_below_tells_nothing_of_whether_a_merge_had_begun(tmp_path: Path) -> None:
+    """Its node has a time, which no write changes: in doubt it had begun."""
+    vm = chain_of(replace(ON, disks=(replace(VDA, source="/dev/vg/root"), VDB)), "s1")
+    kinds: list[str] = []
+
+    async def stamp(info: Any) -> str:
+        kinds.extend(d.kind for d in info.disks)
+        return "" if "block" in kinds else "the same"
+
+    vm.stamp = stamp  # type: ignore[method-assign]
+    vm.steps, vm.raises = [], LibvirtError("cannot be told")
+    ((job, status),) = _delete(tmp_path, vm, "s1")
+    assert (job.row.error_name[-7:], status) == ("Partial", Status.BROKEN)
+    assert set(kinds) == {"block"}
