@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ..errors import AlreadyExists, Busy, SnapdError
 from . import external_xml, pools, reading, unfinished
 from .external import ExternalSnapshot, NewOverlay
 
+log = logging.getLogger(__name__)
 Act = Callable[[str, str, Callable[[libvirt.virDomain], Any]], Awaitable[Any]]
 """Call something that may change a VM: its UUID, `make X of`, what to do; it has no time-out."""
 Look = Callable[[str, str, Callable[[libvirt.virDomain], Any], float], Awaitable[Any]]
@@ -91,8 +93,8 @@ class LibvirtOverlays:
         finally:
             watching.cancel()
             await asyncio.wait([watching])
-            if not watching.cancelled():
-                watching.result()
+            if not watching.cancelled() and (error := watching.exception()):
+                log.error("progress of snapshot %s could not be told", name, exc_info=error)
 
     async def put_back(self, uuid: str, xml: str) -> None:
         def call(dom: libvirt.virDomain) -> None:
