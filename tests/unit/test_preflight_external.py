@@ -373,6 +373,9 @@ def test_lists_external_snapshot_shape_of_the_tree_is_told_at_once() -> None:
     assert _lists(RUNS, S1, (S1, S2, x)) == ("unchecked", "branching")
     back = (replace(S1, current=True), replace(S2, current=False))
     assert _lists(RUNS, back[0], back) == ("unchecked", "active-non-leaf")
+    on_second = (S1, replace(S2, current=False), replace(x, current=True))
+    on = replace(RUNS, disks=(replace(VDA, source=O2),))
+    assert _lists(on, on_second[2], on_second)[1] == "branching"
     y = replace(S2, name="y", parent="x", current=False)
     assert _lists(RUNS, x, (S1, S2, x, y)) == ("unchecked", "not-in-chain")
 

@@ -72,7 +72,6 @@ def merge_blockers(
     found += _state_blockers(facts)
     found += tree_faults(facts)
     shape = [*shape_blockers(facts.snapshots, snapshot), *_record_blockers(facts, snapshot)]
-    shape += _trap_blockers(facts, snapshot)
     found += shape
     if shape:
         return found
@@ -100,7 +99,8 @@ def _state_blockers(facts: DomainFacts) -> Iterator[Blocker]:
 def shape_blockers(
     snapshots: tuple[SnapshotInfo, ...], snapshot: SnapshotInfo
 ) -> Iterator[Blocker]:
-    """What libvirt refuses by the shape of the tree (11.3, measured)."""
+    """What libvirt refuses by the shape of the tree, and the one it shouldn't take (11.3)."""
+    yield from _trap_blockers(snapshots, snapshot)
     below = children(snapshots, snapshot.name)
     if len(below) > 1:
         why = f"{below[0].name} and {below[1].name} both branch off it"
@@ -113,19 +113,21 @@ def shape_blockers(
         yield Blocker(Unsupported, "not-in-chain", below[0].name, why, ("delete-children",))
 
 
-def _trap_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
+def _trap_blockers(
+    snapshots: tuple[SnapshotInfo, ...], snapshot: SnapshotInfo
+) -> Iterator[Blocker]:
     """Deleted, it would leave the VM on a file that libvirt's record of its parent doesn't name:
     the next revert would unlink the named one, which another branch stands on (11.3, measured)."""
-    parent = next((s for s in facts.snapshots if s.name == snapshot.parent), None)
-    others = [s for s in children(facts.snapshots, snapshot.parent) if s.name != snapshot.name]
-    if snapshot.current and parent and others:
-        named = dict(parent.overlays)
-        if any(named.get(target) != base for target, base in snapshot.bases):
-            why = (
-                f"{others[0].name} branches off {parent.name} as well, and libvirt would lose "
-                "track of which branch the VM is on"
-            )
-            yield Blocker(Unsupported, "branching", others[0].name, why, ("delete-branch",))
+    parent = next((s for s in snapshots if s.name == snapshot.parent), None)
+    others = [s for s in children(snapshots, snapshot.parent) if s.name != snapshot.name]
+    named = dict(parent.overlays) if parent else {}
+    astray = any(named.get(target) != base for target, base in snapshot.bases)
+    if snapshot.current and parent and others and astray:
+        why = (
+            f"{others[0].name} branches off {parent.name} as well, and libvirt would lose track of "
+            "which branch the VM is on"
+        )
+        yield Blocker(Unsupported, "branching", others[0].name, why, ("delete-branch",))
 
 
 def _record_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
