@@ -131,4 +131,6 @@ class Gatherer:
         for snap in facts.snapshots:
             own |= snap.files
         wanted = {target: path for target, path in disks.items() if path}
-        facts.users.extend(await self.users.find(info.uuid, wanted, own - {""}))
+        external = [s for s in facts.snapshots if s.overlays]
+        named = [file for s in external for file in (*s.overlays, *s.bases, *s.reverted)]
+        facts.users.extend(await self.users.find(info.uuid, wanted, own - {""}, named))

@@ -64,11 +64,13 @@ class Space:
 class FileUse:
     """Somebody else who needs the file of a disk: who (a VM or volume), and how: `active` (a
     running VM's own disk), `backing` (an image that is backed by it), `unchecked` (it could not be
-    told in time; target is "")."""
+    told in time; target is ""). file: the one that is needed: a disk's present one, or one that an
+    external snapshot names."""
 
     target: str
     who: str
     how: str
+    file: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ AT_ONCE = 4
 DEPTH = 64
 HEADERS = 10_000
 
-Uses = set[tuple[str, str]]
-"""(target, how), as in FileUse."""
+Uses = set[tuple[str, str, str]]
+"""(target, how, file), as in FileUse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class _Mine:
-    """The files in question by target, and what else is the domain's own."""
+    """The files in question by target and path, and what else is the domain's own."""
 
-    disks: Mapping[str, Identity]
+    files: Mapping[tuple[str, str], Identity]
     own: Collection[Identity]
 
-    def target(self, file: Identity) -> str:
-        return next((t for t, mine in self.disks.items() if mine.is_same(file)), "")
+    def which(self, file: Identity) -> tuple[str, str] | None:
+        return next((which for which, mine in self.files.items() if mine.is_same(file)), None)
 
 
 @dataclass(slots=True)
@@ -69,14 +69,20 @@ class Users:
         self._last_chains[uuid] = chains
 
     async def find(
-        self, uuid: str, disks: Mapping[str, str], own: Collection[str]
+        self,
+        uuid: str,
+        disks: Mapping[str, str],
+        own: Collection[str],
+        more: Collection[tuple[str, str]] = (),
     ) -> list[FileUse]:
         """Everybody but the domain itself. disks: target -> file; own: all files that it or its
-        snapshots name, which are no others'. Never raises: what can't be told is `unchecked`."""
+        snapshots name, which are no others'; more: (target, file) of others that are asked about.
+        Never raises: what can't be told is `unchecked`."""
         deadline = asyncio.get_running_loop().time() + SECONDS
-        every = [*disks.values(), *own]
+        files = list(dict.fromkeys([*disks.items(), *more]))
+        every = [*(path for _target, path in files), *own]
         found = await asyncio.gather(*(self._identity(path) for path in every))
-        mine = _Mine(dict(zip(disks, found, strict=False)), found[len(disks) :])
+        mine = _Mine(dict(zip(files, found, strict=False)), found[len(files) :])
         (by_domains, tops), (volumes, unread) = await asyncio.gather(
             self._by_domains(uuid, mine, deadline), self._volumes(deadline)
         )
@@ -148,24 +154,24 @@ class Users:
         except NoSuchDomain:
             return []
         except (SnapdError, TimeoutError):
-            found = {("", "unchecked")}
-        return [FileUse(target, who, how) for target, how in sorted(found)]
+            found = {("", "unchecked", "")}
+        return [FileUse(target, who, how, file) for target, how, file in sorted(found)]
 
     async def _domain(self, chains: Chains, mine: _Mine) -> Uses:
         uses: Uses = set()
         for chain in chains.live:
-            if target := mine.target(await self._identity(chain.layers[0][0])):
-                uses.add((target, "active"))
+            if which := mine.which(await self._identity(chain.layers[0][0])):
+                uses.add((which[0], "active", which[1]))
         for chain in chains.to_follow():
             uses |= await self._below(chain, mine)
         return uses
 
     async def _volume(self, volume: Volume, mine: _Mine, tops: Collection[str]) -> Uses:
         top = await self._identity(volume.path)
-        if top.real in tops or mine.target(top) or any(top.is_same(own) for own in mine.own):
+        if top.real in tops or mine.which(top) or any(top.is_same(own) for own in mine.own):
             return set()
-        if target := mine.target(await self._identity(volume.backing)):
-            return {(target, "backing")}
+        if which := mine.which(await self._identity(volume.backing)):
+            return {(which[0], "backing", which[1])}
         return await self._below(Chain(((volume.path, volume.format),)), mine)
 
     async def _below(self, chain: Chain, mine: _Mine) -> Uses:
@@ -179,8 +185,8 @@ class Users:
                 if not below[0]:
                     return uses
                 layers.append(below)
-            if target := mine.target(await self._identity(layers[depth][0])):
-                uses.add((target, "backing"))
+            if which := mine.which(await self._identity(layers[depth][0])):
+                uses.add((which[0], "backing", which[1]))
         raise Inconsistent(f"a chain of over {DEPTH} backing files")
 
     async def _header(self, path: str) -> tuple[str, str]:

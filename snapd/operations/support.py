@@ -64,8 +64,8 @@ def _word(blockers: Sequence[Blocker]) -> str:
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """How a snapshot would fare. blocker: what is against it, None = nothing known; kind: what it
-    would be, "" where it cannot be made; pause_ms: the guest's standstill, -1 = unknown; why: why it
-    is of that kind, where that is not the usual one."""
+    would be, "" where it cannot be made; pause_ms: the guest's standstill, -1 = unknown; why: why
+    it is of that kind, where that is not the usual one."""
 
     blocker: Blocker | None
     kind: str

@@ -138,6 +138,22 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
+def test_find_tells_the_file_that_is_needed_of_a_chain(host: Host) -> None:
+    """A merge writes to what an overlay stands on: a clone of that would read other data, though
+    nobody needs the file that the disk is on now."""
+    overlay = host.clone("overlay", host.base)
+    host.domains["clone"] = stored(host.clone("a", host.base))
+    host.domains["me"] = stored(overlay)
+    files = [("vda", str(host.base))]
+
+    async def find(more: list[tuple[str, str]]) -> list[FileUse]:
+        return await host.users.find("me", {"vda": str(overlay)}, [], more)
+
+    assert asyncio.run(find([])) == []
+    (use,) = asyncio.run(find(files))
+    assert (use.target, use.who, use.how, use.file) == ("vda", "clone", "backing", str(host.base))
+
+
 def test_find_clone_of_a_clone_that_is_off_by_its_headers(host: Host) -> None:
     host.domains["clone"] = stored(host.clone("b", host.clone("a", host.base)))
     assert asyncio.run(host.find()) == [FileUse("vda", "clone", "backing")]

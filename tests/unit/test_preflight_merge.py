@@ -185,6 +185,15 @@ def test_merge_blockers_others_stand_on_what_it_writes_shared_base() -> None:
     assert _merge(users=use) == [(PreflightFailed, "unchecked", "VM other")]
 
 
+def test_merge_blockers_others_on_a_file_that_it_leaves_alone_none() -> None:
+    """A clone of the first disk stays as it is when a younger overlay is merged into another."""
+    use = [FileUse("vda", "VM clone", "backing", BASE)]
+    assert _merge(S1, users=use) == [(Protected, "shared-base", "vda")]
+    assert _merge(S2, users=use) == []
+    for file in (O1, O2):
+        assert _merge(S2, users=[FileUse("vda", "VM clone", "backing", file)]) != []
+
+
 def test_merge_blockers_memory_file_that_is_an_overlay_other_file() -> None:
     """An overlay of the same path overwrites the RAM and is the disk (LIBVIRT.md 8.2)."""
     with_ram = replace(S1, memory=True, memory_file=O2)

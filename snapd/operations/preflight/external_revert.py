@@ -7,6 +7,7 @@ ones that the current snapshot's record names: in use or not, needed by others o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import Inconsistent, PreflightFailed, Protected, Unsupported
@@ -45,7 +46,9 @@ def revert_external_blockers(
     needs = {d.target: DISK_BYTES for d in writable(facts.info.disks)}
     found += room_blockers(facts, needs)
     found += need_blockers(facts, snapshot, terms)
-    return [*found, *user_blockers(facts, terms)]
+    files = {*_going(facts).values(), *(d.source for d in facts.info.disks), ""}
+    users = [use for use in facts.users if use.file in files]
+    return [*found, *user_blockers(replace(facts, users=users), terms)]
 
 
 def _state_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
@@ -60,8 +63,7 @@ def _state_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Bloc
 def _unlinked_blockers(facts: DomainFacts) -> Iterator[Blocker]:
     """What libvirt unlinks has to be the files that the VM is on, and nobody else's base. (After
     the mark was moved away and back, its record names another file: LIBVIRT.md 9.8.)"""
-    current = next((s for s in facts.snapshots if s.current), None)
-    going = dict((current.reverted or current.overlays) if current else ())
+    going = _going(facts)
     on = {d.target: d.source for d in facts.info.disks}
     for target, file in going.items():
         name = Path(file).name
@@ -81,6 +83,12 @@ def _unlinked_blockers(facts: DomainFacts) -> Iterator[Blocker]:
             tag = image.tags[0][1]
             why = f"the file of disk {target}, which goes, holds an internal snapshot {tag!r}"
             yield Blocker(Protected, "mixed-tree", target, why, ("audit",))
+
+
+def _going(facts: DomainFacts) -> dict[str, str]:
+    """target -> the file that libvirt would unlink."""
+    current = next((s for s in facts.snapshots if s.current), None)
+    return dict((current.reverted or current.overlays) if current else ())
 
 
 def _base_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:

@@ -81,7 +81,7 @@ def merge_blockers(
         found += _merge_blockers(facts, snapshot, by_policy=by_policy)
     found += _memory_file_blockers(facts, snapshot)
     found += _tag_blockers(facts, snapshot)
-    return [*found, *_user_blockers(facts)]
+    return [*found, *_user_blockers(facts, snapshot)]
 
 
 def _state_blockers(facts: DomainFacts) -> Iterator[Blocker]:
@@ -294,9 +294,11 @@ def _tag_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocke
             yield Blocker(Protected, "mixed-tree", target, why, ("audit",))
 
 
-def _user_blockers(facts: DomainFacts) -> Iterator[Blocker]:
+def _user_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
     """Others who read what the merge writes or removes."""
-    for use in facts.users:
+    change = taken(facts, snapshot)
+    files = {*change.into.values(), *change.gone.values(), ""}
+    for use in (use for use in facts.users if use.file in files):
         if use.how == "active":
             why = f"disk {use.target} is in use by {use.who}, which is running"
             yield Blocker(Protected, "shared-disk", use.target, why, ("stop-other-vm",))
