@@ -70,7 +70,7 @@ def amiss(
     links, as far as known."""
     if not has_external(facts):
         return
-    for blocker in tree_faults(facts):
+    for blocker in tree_faults(facts, by_record=True):
         if blocker.reason != "mixed-tree":  # that is told of each internal snapshot
             yield blocker.reason, blocker.item or facts.info.name, blocker.message
     yield from _fallen(facts, broken)
