@@ -13,7 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import Inconsistent, NoSuchSnapshot, Partial, TimedOut
+from ..errors import (
+    Inconsistent,
+    NoSuchSnapshot,
+    OutcomeUnknown,
+    Partial,
+    SnapdError,
+    TimedOut,
+    Unavailable,
+)
 from ..hypervisor import DomainFacts
 from ..model import Disk, DomainInfo, SnapshotInfo, SnapshotKey, State
 from .context import Context
@@ -49,13 +57,18 @@ async def merge(ctx: Context, job: Job, seen: Seen, look: Look) -> Outcome:
         if half_merged(facts, listed):
             return await judge(ctx, job)
         job.enter("merging" if plan.merges else "deleting", acting=True)
-        await ctx.hypervisor.overlays.merge(
-            job.row.domain,
-            listed.name,
-            created=listed.created,
-            active=facts.info.state.active,
-            progress=job.advance,
-        )
+        try:
+            await ctx.hypervisor.overlays.merge(
+                job.row.domain,
+                listed.name,
+                created=listed.created,
+                active=facts.info.state.active,
+                progress=job.advance,
+            )
+        except SnapdError as e:
+            if not isinstance(e, OutcomeUnknown | Unavailable | TimedOut):
+                await job.intend({**(job.row.intent or {}), "answered": True}, begun=True)
+            raise
     return await judge(ctx, job)
 
 
@@ -161,7 +174,7 @@ def _left_over(ctx: Context, job: Job, facts: DomainFacts, key: SnapshotKey) -> 
     if not here or not idle or intent["boot"] != ctx.boot:
         return ""
     if not intent["active"] and facts.info.state is State.PAUSED:
-        return "stopping"
+        return "" if intent.get("answered") else "stopping"  # libvirt ends its own, where it lives
     return "settling" if facts.holder else ""
 
 

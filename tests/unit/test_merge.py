@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from snapd.errors import Inconsistent, LibvirtError, OutcomeUnknown
+from snapd.errors import Busy, Inconsistent, LibvirtError, OutcomeUnknown
 from snapd.hypervisor import ImageCheck
 from snapd.model import JobState, SnapshotKey, State, Status, Verb
 from snapd.operations import (
@@ -253,6 +253,21 @@ def test_qemu_that_libvirt_started_for_a_merge_and_left_is_ended(tmp_path: Path)
     ((job, status),) = _delete(tmp_path, vm, "s1")
     assert "stop" in vm.calls
     assert (job.row.error_name[-7:], status) == ("Partial", Status.BROKEN)
+
+
+def test_vm_that_a_person_started_paused_meanwhile_is_not_ended(tmp_path: Path) -> None:
+    """libvirt answered, so that what is paused there is nobody's left merge: maybe a VM whose RAM
+    was just restored, and which goes with its QEMU."""
+    vm = chain_of(OFF, "s1")
+
+    async def refuses(*_about: Any, **_how: Any) -> None:
+        vm.info = replace(vm.info, state=State.PAUSED, instance=7)
+        raise Busy("VM web-1 was started meanwhile")
+
+    vm.merge = refuses  # type: ignore[method-assign]
+    ((job, status),) = _delete(tmp_path, vm, "s1")
+    assert "stop" not in vm.calls
+    assert (job.row.error_name[-4:], status) == ("Busy", Status.OK)
 
 
 def test_merge_that_libvirt_is_at_work_on_is_waited_for(tmp_path: Path) -> None:
