@@ -160,12 +160,24 @@ def test_folder_that_cannot_be_read_keeps_its_policies_in_force(house: House) ->
 
 
 def test_key_that_is_not_built_is_refused_by_name(house: House) -> None:
-    house.policy("early", "kind = 'external'\n" + HOURLY)
+    house.policy("early", "replicate = 'elsewhere'\n" + HOURLY)
     client = house.start()
     (row,) = about(client, "policy-file")
-    assert "kind: " in row["Message"]
+    assert "replicate: " in row["Message"]
     assert "not supported by this version" in row["Message"]
     assert in_force(client) == []
+
+
+def test_policy_of_external_snapshots_cannot_work_where_libvirt_cannot_go_back(
+    house: House,
+) -> None:
+    house.policy("outside", "kind = 'external'\n" + HOURLY)
+    client = house.start()
+    rows = client.rows("ListCoverage", "outside")
+    assert {(r["Verdict"], r["Kind"]) for r in rows} == {("external-unsupported", "")}
+    assert all("9.9 is the first that does" in r["Why"] for r in rows)
+    told = [r for r in client.rows("ListProblems") if r["Problem"] == "cannot-work"]
+    assert {r["DomainName"] for r in told} == {r["DomainName"] for r in rows}
 
 
 def test_warnings_of_policies_in_force_are_logged(house: House) -> None:
