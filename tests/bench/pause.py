@@ -53,7 +53,7 @@ FILL = (
     "head -c 1048576 /dev/urandom >/run/one; i=0; while [ $i -lt {} ]; do "
     "cat /run/one; i=$((i + 1)); done >/run/fill"
 )
-POLICY, VIRSH = "policy's default", "virsh default"
+POLICY, VIRSH, NOTHING = "policy's default", "virsh default", "nothing done"
 COLUMNS = ("create", "pause", "stopped", "writes", "revert", "answers", "delete", "pause ")
 MILLISECONDS = ("pause", "stopped", "writes", "pause ")
 
@@ -261,13 +261,13 @@ def measure(way: Way, stage: Stage, stops: Stops, number: int) -> None:
             way.delete(guest, name)
         way.note("pause ", pulse.standstill())
     except (SnapdError, GuestError) as error:
-        text = re.sub(r"^virsh .*?: (error: )?", "", str(error).replace("\n", " "))
+        text = str(error).replace("\n", " ").rpartition("error: ")[2]
         way.refusal = f"{step}: {text}"
 
 
 def nothing(stage: Stage, stops: Stops) -> Way:
     """What there is to see where nothing is done."""
-    way = Way("nothing done", lambda *_: "", lambda *_: None, lambda *_: None)
+    way = Way(NOTHING, lambda *_: "", lambda *_: None, lambda *_: None)
     guest = stage.ready()
     stops.longest()
     with guest.pulse() as pulse:
@@ -328,11 +328,19 @@ def progress(scene: Scene, way: Way) -> str:
 
 def budget(ways: list[Way]) -> str:
     """How the pause of what a policy does compares with that of virsh's default."""
-    medians = {w.name: statistics.median(w.figures["pause"]) for w in ways if "pause" in w.figures}
+    medians = {
+        way.name: statistics.median(way.figures["pause"]) * 1000
+        for way in ways
+        if "pause" in way.figures
+    }
+    said = f"budget {BUDGET}; nothing done: {medians[NOTHING]:.0f} ms"
     if POLICY not in medians or VIRSH not in medians:
-        return "pause of a policy's default to virsh's default: not measured"
-    ratio = medians[POLICY] / medians[VIRSH]
-    return f"pause of a policy's default to virsh's default: {ratio:.3f} (budget {BUDGET})"
+        return f"pause of a policy's default to virsh's default: not measured ({said})"
+    ours_ms, virsh_ms = medians[POLICY], medians[VIRSH]
+    return (
+        f"pause of a policy's default {ours_ms:.0f} ms, of virsh's default {virsh_ms:.0f} ms: "
+        f"{ours_ms / virsh_ms:.3f} ({said})"
+    )
 
 
 def heading(runs: int) -> str:
