@@ -121,7 +121,8 @@ def _trap_blockers(
     parent = next((s for s in snapshots if s.name == snapshot.parent), None)
     others = [s for s in children(snapshots, snapshot.parent) if s.name != snapshot.name]
     named = dict(parent.overlays) if parent else {}
-    astray = any(named.get(target) != base for target, base in snapshot.bases)
+    needed = {base for s in snapshots if s.name != snapshot.name for _target, base in s.bases}
+    astray = any(named.get(t, base) in needed - {base} for t, base in snapshot.bases)
     if snapshot.current and parent and others and astray:
         why = (
             f"{others[0].name} branches off {parent.name} as well, and libvirt would lose track of "
