@@ -245,6 +245,20 @@ def test_revert_blockers_record_names_a_file_that_others_stand_on_shared_base() 
     assert _revert(snapshots=nobody)[0] == (Inconsistent, "not-in-chain", "")
 
 
+def test_revert_blockers_file_of_a_disk_that_was_detached_pending_config() -> None:
+    """libvirt unlinks by the record of the current one, and it is all that the disk has since; a
+    revert to one that never held that disk has nothing else against it."""
+    data = "/images/web-1-vdb.s2.qcow2"
+    both = replace(
+        S2,
+        disks=("vda", "vdb"),
+        overlays=(("vda", O2), ("vdb", data)),
+        bases=(("vda", O1), ("vdb", "/images/data.qcow2")),
+    )
+    assert _revert(snapshots=(S1, both)) == [(Unsupported, "pending-config", "vdb")]
+    assert _revert(snapshots=(S1, both), missing={data}) == []
+
+
 def test_revert_blockers_internal_snapshot_in_the_file_that_goes_mixed_tree() -> None:
     tagged = replace(IMAGES[O2], tags=(("1", "int"),))
     assert _revert(images={"vda": tagged}) == [(Protected, "mixed-tree", "vda")]

@@ -71,6 +71,9 @@ def _unlinked_blockers(facts: DomainFacts) -> Iterator[Blocker]:
         if file in used and file != on.get(target):
             why = f"a disk stands on {name}, which libvirt would remove"
             yield Blocker(Protected, "not-in-chain", target, why, ("audit",))
+        if target not in on and file not in facts.missing:
+            why = f"disk {target} has left the VM since, and {name}, which it was on, would go"
+            yield Blocker(Unsupported, "pending-config", target, why, ("attach-disk",))
         for other in facts.snapshots:
             below = {p for _t, base in other.bases for p in (base, *backing(facts, base))}
             if file in below or file == other.memory_file:
