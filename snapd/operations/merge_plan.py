@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import Inconsistent, Unsupported
 from ..hypervisor import DomainFacts
 from ..model import SnapshotInfo
+from .preflight.merge import BEGUN_BY_REVERT
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,11 @@ def _overlays(facts: DomainFacts, snapshot: SnapshotInfo, target: str) -> set[st
     to it, or what one that was made on it was made of."""
     children = [s for s in facts.snapshots if s.parent == snapshot.name]
     named = (*snapshot.overlays, *snapshot.reverted, *(b for c in children for b in c.bases))
-    return {file for t, file in named if t == target}
+    found = {file for t, file in named if t == target}
+    # what a revert began is in no record any more once what was made on it is deleted (11.3)
+    top = standing(facts, target)[0]
+    begun = snapshot.current and not children and BEGUN_BY_REVERT.search(top)
+    return found | ({top} if begun else set())
 
 
 def _lost(why: str, snapshot: SnapshotInfo, target: str) -> Inconsistent:

@@ -100,6 +100,17 @@ def test_plan_of_a_branchs_leaf_merges_nothing() -> None:
     assert (disk.goes, disk.into, disk.left) == (new, VDA.source, (VDA.source,))
 
 
+def test_plan_of_what_a_revert_began_where_no_record_tells_of_it_any_more() -> None:
+    """As after s1, a revert to it, s2 upon that, and s2's deletion (11.3)."""
+    vm = chain_of(ON, "s1")
+    new = "/images/web-1-vda.1795994506"
+    vm.files[new] = (VDA.source, "qcow2")
+    del vm.files[S["s1"]]
+    vm.info = replace(vm.info, disks=vm._on({"vda": new}))
+    (disk,) = plan_merge(asyncio.run(vm.facts(UUID)), vm.snapshots[0]).disks
+    assert (disk.goes, disk.into, disk.left) == (new, VDA.source, (VDA.source,))
+
+
 def test_plan_of_an_overlay_that_no_record_names_is_refused() -> None:
     vm = chain_of(ON, "s1")
     other = "/images/made-by-hand.qcow2"
