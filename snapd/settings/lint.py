@@ -20,6 +20,8 @@ PERIODS = {
 }
 COUNTS = ("last", *PERIODS)
 MANY = 1000
+CHAIN = 48
+"""So many external snapshots may be kept: then there is room for the next on the chain."""
 _LISTED = 40  # each glob is compared with each: of longer lists only plain twins are found
 
 
@@ -37,6 +39,7 @@ def warnings(policy: Policy, cron: schedule.Cron | None) -> Iterator[Warned]:
     yield from _of_keep(policy, apart)
     yield from _of_within(policy, gap, apart)
     yield from _of_caps(policy, apart)
+    yield from _of_chain(policy, gap)
 
 
 def _apart(policy: Policy, gap: int | None) -> int | None:
@@ -166,6 +169,17 @@ def _most(policy: Policy, gap: int | None) -> int:
         within = sum(-(-keep.within // rate) for rate in rates if rate)
         caps.append(within + sum(getattr(keep, kind) for kind in COUNTS))
     return min(caps, default=0)
+
+
+def _of_chain(policy: Policy, gap: int | None) -> Iterator[Warned]:
+    most = _most(policy, gap)
+    if policy.kind == "external" and (not most or most > CHAIN):
+        times = f"up to {most}" if most else "any number of"
+        what = (
+            f"{times} external snapshots are kept, each a file that the VM's disks stand on, and "
+            f"with more than {CHAIN} no other is made"
+        )
+        yield Warned("over-chain-limit", "keep", what)
 
 
 def _of_keep(policy: Policy, apart: int | None) -> Iterator[Warned]:

@@ -146,6 +146,7 @@ def left_over(guest: Guest, picture: DomainPicture) -> list[str]:
     """Files in the VM's folder that neither its disks nor its snapshots stand on."""
     used = {Path(path) for layers in chains(guest).values() for path in layers}
     for snapshot in picture.snapshots.values():
+        used.add(Path(snapshot.memory_file))
         for _target, base in snapshot.bases:
             below = base
             while below and Path(below) not in used:

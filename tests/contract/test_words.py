@@ -23,6 +23,7 @@ PLANNER = {"every-minute", "finer-than-schedule", "many", "matches-none", "no-da
     "no-catch-up",
     "no-schedule",
     "no-trigger",
+    "over-chain-limit",
     "over-max-age",
     "over-max-count",
     "ram-each",

@@ -13,6 +13,7 @@ from snapd.errors import LibvirtError
 from snapd.inventory import DomainPicture, Inventory
 from snapd.model import JobState, Keep, Origin, Policy, Record, Snapshot, SnapshotKey, Verb
 from snapd.operations import Catalog, HalfMade, Job, Operations, Outcome
+from snapd.operations.preflight import external_create_blockers
 from snapd.planning.retention import Candidate, Decision
 from snapd.policy import ClockGuard, Pruner
 from snapd.policy.chains import (
@@ -29,6 +30,7 @@ from snapd.policy.chains import (
 )
 from snapd.policy.problems import TREE_SECONDS, cannot_prune
 from snapd.settings import Settings
+from snapd.settings.lint import CHAIN
 from snapd.store import JobRow
 from tests.unit.chain_model import VM, ChainModel
 
@@ -105,6 +107,16 @@ def test_reasons_say_what_waits_and_only_of_what_should_go() -> None:
     assert reasons(stays("s1"), waits) == ["p: last 1/1"]
     assert reasons(goes("s2"), waits) == ["p: no-rule-matches"]
     assert words(waits, ["s1", "s2", "s3"]) == "1 branching, 2 not tried yet"
+
+
+def test_as_many_as_a_policy_may_keep_leave_room_for_one_more_on_the_chain() -> None:
+    model = ChainModel()
+    for n in range(CHAIN + 1):
+        model.create(f"s{n}", NOW + n)
+        facts = model.facts()
+        against = external_create_blockers(facts, "", memory=False, by_policy=True)
+        full = any(b.reason == "chain-limit" for b in against)
+        assert full is (n + 1 > CHAIN), n
 
 
 # ---- who is told
