@@ -144,7 +144,7 @@ def _source(facts: DomainFacts, target: str) -> tuple[str, ...]:
 def merged(facts: DomainFacts, disk: DiskMerge) -> bool:
     """Whether the disk stands on what it was to stand on. (A branch's leaf changes nothing.)"""
     chain = standing(facts, disk.target)
-    return bool(disk.into and chain) and chain == disk.left[: len(chain)]
+    return disk.into in chain and chain == disk.left[: len(chain)]
 
 
 def half_merged(facts: DomainFacts, snapshot: SnapshotInfo) -> MergePlan | None:

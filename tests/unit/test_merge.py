@@ -26,7 +26,7 @@ from snapd.operations import (
     delete,
     merge,
 )
-from snapd.operations.merge_plan import plan_merge
+from snapd.operations.merge_plan import merged, plan_merge
 from snapd.store import JobRow, Store
 from tests.unit.merge_standin import MergeStandIn, chain_of
 from tests.unit.standin import play
@@ -79,6 +79,16 @@ def test_plan_of_the_current_one_has_the_disk_on_its_base() -> None:
     facts = asyncio.run(vm.facts(UUID))
     (disk,) = plan_merge(facts, vm.snapshots[1]).disks
     assert (disk.goes, disk.into, disk.left) == (S["s2"], S["s1"], (S["s1"], VDA.source))
+
+
+def test_chain_that_was_not_read_to_what_took_it_in_is_no_proof_of_a_merge() -> None:
+    vm = chain_of(ON, "s1", "s2", "s3")
+    facts = asyncio.run(vm.facts(UUID))
+    (disk,) = plan_merge(facts, vm.snapshots[1]).disks
+    facts.chains.layers["vda"] = ((S["s3"], "qcow2"),)
+    assert not merged(facts, disk)
+    facts.chains.layers["vda"] = ((S["s3"], "qcow2"), (S["s1"], "qcow2"))
+    assert merged(facts, disk)
 
 
 def test_plan_of_a_branchs_leaf_merges_nothing() -> None:
