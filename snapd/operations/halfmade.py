@@ -65,6 +65,11 @@ class HalfMade:
             return Status.NEEDS_ATTENTION
         return Status.OK
 
+    def in_doubt(self, key: SnapshotKey) -> bool:
+        """Whether a delete of it had begun, or it is not known that it hadn't."""
+        row = self._of(key)
+        return row is not None and row.verb is Verb.DELETE
+
     def let_go(self, key: SnapshotKey) -> bool:
         """Whether retention had begun to delete it: it may finish that, but not what a person
         began."""

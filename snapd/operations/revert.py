@@ -125,8 +125,9 @@ def blockers(
     """Everything against the revert: the facts, a merge of the target that broke off, and a pin
     where the target is to go with it."""
     found = revert_blockers(facts, listed, agreed(ctx.store, wish, listed))
-    status = ctx.jobs.half_made.status(wish.key)
-    if listed.kind is Kind.EXTERNAL and status is Status.BROKEN:
+    half_made = ctx.jobs.half_made
+    broken = half_made.status(wish.key) is Status.BROKEN or half_made.in_doubt(wish.key)
+    if listed.kind is Kind.EXTERNAL and broken:
         why = f"the merge of {listed.name} broke off, and what it held may be overwritten"
         found.insert(0, Blocker(Inconsistent, "half-made", listed.name, why, ("delete",)))
     record = ctx.store.record(wish.key)

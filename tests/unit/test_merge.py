@@ -467,6 +467,29 @@ def test_revert_to_one_whose_merge_broke_off_is_refused(tmp_path: Path) -> None:
     assert ended[0].row.detail["ways"] == ["delete"]
 
 
+def test_revert_to_one_whose_merge_nobody_could_judge_is_refused(tmp_path: Path) -> None:
+    """What came of it is not known: in doubt it had begun."""
+    vm = chain_of(ON, "s1", "s2", targets=("vda", "vdb"))
+    vm.steps, vm.raises = ["write vda"], BROKEN
+    ended: list[Job] = []
+
+    async def unsettled(*_about: Any) -> None:
+        raise RuntimeError("no answer")
+
+    async def body(operations: Operations, jobs: Jobs, _store: Store) -> None:
+        key = SnapshotKey(UUID, "s1", vm.snapshots[0].created)
+        judges, jobs.judge = jobs.judge, unsettled  # type: ignore[assignment]
+        job = await operations.delete(vm.info, DeleteWish(key), Asker(1000))
+        await job.ended.wait()
+        jobs.judge = judges
+        ended.append(await operations.revert(vm.info, RevertWish(key, safety=False), Asker(1000)))
+        await ended[0].ended.wait()
+
+    play(tmp_path, vm, body)
+    assert ended[0].row.error_name.endswith(".Inconsistent")
+    assert "may be overwritten" in ended[0].row.error_message
+
+
 def test_device_below_tells_nothing_of_whether_a_merge_had_begun(tmp_path: Path) -> None:
     """Its node has a time, which no write changes: in doubt it had begun."""
     vm = chain_of(replace(ON, disks=(replace(VDA, source="/dev/vg/root"), VDB)), "s1")
