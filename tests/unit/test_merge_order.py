@@ -19,6 +19,7 @@ from snapd.operations.preflight import (
     revert_external_blockers,
 )
 from tests.unit.chain_model import ChainModel
+from tests.unit.histories import ANY
 
 NOW = 1795600800
 
@@ -120,7 +121,7 @@ def may_revert(model: Libvirt, name: str) -> bool:
     return not revert_external_blockers(model.facts(), listed, RevertTerms())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(ANY, max_examples=200)
 @given(STEPS)
 def test_merge_blockers_are_what_libvirt_refuses_and_what_leads_into_a_trap(
     steps: list[tuple[str, int]],
@@ -135,7 +136,7 @@ def test_merge_blockers_are_what_libvirt_refuses_and_what_leads_into_a_trap(
             assert fine
 
 
-@settings(max_examples=200, deadline=None)
+@settings(ANY, max_examples=200)
 @given(STEPS)
 def test_revert_blockers_only_where_libvirt_would_destroy(steps: list[tuple[str, int]]) -> None:
     model = grown(steps)
@@ -179,7 +180,7 @@ def test_second_branch_goes_where_the_file_that_the_record_names_is_gone() -> No
     assert may_revert(model, "s2")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(ANY, max_examples=200)
 @given(STEPS, st.sets(st.integers(0, 9)))
 def test_merge_order_is_taken_by_libvirt_and_leaves_only_what_is_refused(
     steps: list[tuple[str, int]], which: set[int]
@@ -197,7 +198,7 @@ def test_merge_order_is_taken_by_libvirt_and_leaves_only_what_is_refused(
         assert not may_delete(model, name)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(ANY, max_examples=200)
 @given(STEPS, st.sampled_from(["mark", "define", "no mark", "drop"]), st.integers(0, 9))
 def test_what_is_allowed_after_other_tools_loses_nothing(
     steps: list[tuple[str, int]], what: str, number: int
