@@ -9,8 +9,9 @@ and 1024 MiB of filled RAM, and with a disk of 200 GiB whose metadata are alloca
 each, without 1024 MiB. The guest and its libvirt are private ones and gone afterwards.
 
 What the columns say (median, and from least to most where there was more than one run):
-  pause    ms: the longest time in which no CPU of the guest ran, by the host's clock; the guest
-           tells that it runs each 10 ms, so that is the least there is (row "nothing done")
+  pause    ms: the longest time without a sign of life of the guest, by the host's clock. It gives
+           one each 10 ms, so that is the least there is (row "nothing done"); what else works on
+           the guest's one CPU, as its agent, or on the host, is in it, too: let the host be idle
   stopped  ms from STOP to RESUME, by QEMU's own events through libvirt; 0 = there was no STOP
   writes   ms: the longest time between two synced writes, of which the guest does one each 50 ms
   answers  s from the begin of the revert until the guest answers again; it boots where its RAM
