@@ -19,9 +19,9 @@ from .merge_plan import half_merged
 from .preflight import (
     Blocker,
     delete_blockers,
-    holder_blockers,
     merge_blockers,
     merge_order,
+    rest_blockers,
     writable,
 )
 from .waiting import idle_facts
@@ -120,7 +120,7 @@ def blockers(
     job: the one that is to do it; what it does by order of a revert is the revert's own end.
     """
     if half_merged(facts, listed):
-        found = list(holder_blockers(facts))
+        found = rest_blockers(facts, listed)
     elif listed.kind is Kind.EXTERNAL:
         found = merge_blockers(facts, listed, by_policy=_by_policy(job))
     else:

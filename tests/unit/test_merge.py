@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from snapd.errors import Busy, Inconsistent, LibvirtError, OutcomeUnknown
-from snapd.hypervisor import ImageCheck
+from snapd.hypervisor import DomainFacts, FileUse, ImageCheck
 from snapd.model import JobState, SnapshotKey, State, Status, Verb
 from snapd.operations import (
     Asker,
@@ -254,6 +254,23 @@ def test_merge_that_broke_off_between_two_disks_of_a_vm_that_is_off_waits_for_it
     ((job, _status),) = _delete(tmp_path, vm, "s1")
     assert job.row.state is JobState.DONE, job.row.error_message
     assert "merge s1" not in vm.calls[vm.calls.index(f"commit vdb {_vdb()} {VDB.source}") :]
+
+
+def test_rest_of_a_merge_is_not_written_to_what_others_stand_on(tmp_path: Path) -> None:
+    """A clone was made of it since, or somebody else merged the first disk."""
+    vm = chain_of(ON, "s1", targets=("vda", "vdb"))
+    for step in ("write vda", "pivot vda", "unlink vda"):
+        vm._merge_step(vm.snapshots[0], *step.split())
+    real = vm.facts
+
+    async def with_clone(uuid: str, snapshot: str = "") -> DomainFacts:
+        users = [FileUse("vdb", "web-2", "backing", VDB.source)] if snapshot else []
+        return replace(await real(uuid, snapshot), users=users)
+
+    vm.facts = with_clone  # type: ignore[method-assign]
+    ((job, _status),) = _delete(tmp_path, vm, "s1")
+    assert job.row.error_name.endswith(".Protected")
+    assert not [c for c in vm.calls if c.startswith("commit")]
 
 
 def _vdb() -> str:

@@ -16,7 +16,7 @@ from .external import (
     later_blockers,
 )
 from .external_revert import revert_external_blockers
-from .merge import merge_blockers, shape_blockers
+from .merge import merge_blockers, rest_blockers, shape_blockers
 from .merge_order import MergeOrder, merge_order
 from .revert import bitmap_blockers, revert_blockers
 from .space import create_needs, space_blockers, unmeasured_blockers
@@ -41,6 +41,7 @@ __all__ = [
     "merge_order",
     "monitor_blockers",
     "redefined",
+    "rest_blockers",
     "revert_blockers",
     "revert_external_blockers",
     "shape_blockers",

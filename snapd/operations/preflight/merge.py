@@ -84,6 +84,13 @@ def merge_blockers(
     return [*found, *_user_blockers(facts, snapshot)]
 
 
+def rest_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> list[Blocker]:
+    """Everything against finishing a merge that broke off between its disks, as far as what was to
+    be judged before may be other by now."""
+    found = [*holder_blockers(facts), *_memory_file_blockers(facts, snapshot)]
+    return [*found, *_tag_blockers(facts, snapshot), *_user_blockers(facts, snapshot)]
+
+
 def _state_blockers(facts: DomainFacts) -> Iterator[Blocker]:
     if not facts.info.persistent:
         yield Blocker(Unsupported, "transient", "", "the VM is transient", ("define",))
