@@ -57,20 +57,24 @@ class LibvirtOverlays:
             yield
 
     async def create(self, uuid: str, wanted: ExternalSnapshot) -> None:
-        ram = [wanted.memory_file] if wanted.memory_file else []
+        ram, what = wanted.memory_file, f"make snapshot {wanted.name} of"
 
-        def call(dom: libvirt.virDomain) -> None:
-            if ram and pools.there(dom.connect(), ram[0]):  # libvirt would write over it
-                name = PurePath(ram[0]).name
+        def look(dom: libvirt.virDomain) -> None:
+            if pools.there(dom.connect(), ram):  # libvirt would write over it
+                name = PurePath(ram).name
                 raise AlreadyExists(
                     f"there is a file {name} already, and nothing is written over it", item=name
                 )
+
+        def call(dom: libvirt.virDomain) -> None:
             secrets = {**_encryptions(dom), **wanted.encrypted}
             text = external_xml.snapshot(replace(wanted, encrypted=secrets))
             dom.snapshotCreateXML(text, _flags(wanted))
 
-        async with self._alone_in(ram):
-            await self._act(uuid, f"make snapshot {wanted.name} of", call)
+        if ram:
+            async with self._alone_in([ram]):  # not while RAM is written: others would wait for it
+                await self._act(uuid, what, look)
+        await self._act(uuid, what, call)
 
     async def merge(
         self,
