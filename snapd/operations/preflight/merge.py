@@ -210,11 +210,11 @@ def _others_backed(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Block
 
 def backing(facts: DomainFacts, path: str) -> list[str]:
     """All files below one, by the headers that were read."""
-    found: list[str] = []
+    found: dict[str, None] = {}
     while (image := facts.chains.images.get(path)) and image.backing and image.backing not in found:
         path = image.backing
-        found.append(path)
-    return found
+        found[path] = None
+    return list(found)
 
 
 def _aside_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:

@@ -31,11 +31,18 @@ def merge_order(
     left = [s.name for s in facts.snapshots if s.name in names]
     now: list[str] = []
     while True:
-        against = {s.name: merge_blockers(facts, s, by_policy=by_policy) for s in _of(facts, left)}
-        ready = [s for s in _of(facts, left) if not against[s.name]]
-        if not ready:
-            return MergeOrder(tuple(now), {name: found[0] for name, found in against.items()})
-        first = min(ready, key=lambda s: (not is_aside(facts, s), s.created, s.name))
+        against: dict[str, Blocker] = {}
+        first = None
+        for s in sorted(
+            _of(facts, left), key=lambda s: (not is_aside(facts, s), s.created, s.name)
+        ):
+            found = merge_blockers(facts, s, by_policy=by_policy)
+            if not found:
+                first = s
+                break
+            against[s.name] = found[0]
+        if first is None:
+            return MergeOrder(tuple(now), {s.name: against[s.name] for s in _of(facts, left)})
         facts = merged(facts, first)
         now.append(first.name)
         left.remove(first.name)
