@@ -150,7 +150,8 @@ def merged(facts: DomainFacts, disk: DiskMerge) -> bool:
 def half_merged(facts: DomainFacts, snapshot: SnapshotInfo) -> MergePlan | None:
     """What is left of a merge that broke off when some disks had been through it and libvirt still
     listed the snapshot: libvirt can't go on with that itself. None = it isn't one."""
-    if not snapshot.current or any(s.parent == snapshot.name for s in facts.snapshots):
+    child = any(s.parent == snapshot.name for s in facts.snapshots)
+    if child or not snapshot.current or not facts.chains.capable:
         return None
     disks, some = [], False
     for target, base in sorted(snapshot.bases):

@@ -26,7 +26,7 @@ from snapd.operations import (
     delete,
     merge,
 )
-from snapd.operations.merge_plan import merged, plan_merge
+from snapd.operations.merge_plan import half_merged, merged, plan_merge
 from snapd.store import JobRow, Store
 from tests.unit.merge_standin import MergeStandIn, chain_of
 from tests.unit.standin import play
@@ -254,6 +254,17 @@ def test_merge_that_broke_off_between_two_disks_of_a_vm_that_is_off_waits_for_it
     ((job, _status),) = _delete(tmp_path, vm, "s1")
     assert job.row.state is JobState.DONE, job.row.error_message
     assert "merge s1" not in vm.calls[vm.calls.index(f"commit vdb {_vdb()} {VDB.source}") :]
+
+
+def test_libvirt_whose_external_snapshots_we_leave_alone_has_no_merge_to_finish() -> None:
+    """Somebody merged them by hand there, as 9.0 has it: no delete of ours goes on with that."""
+    vm = chain_of(ON, "s1", targets=("vda", "vdb"))
+    for step in ("write vda", "pivot vda", "unlink vda"):
+        vm._merge_step(vm.snapshots[0], *step.split())
+    facts = asyncio.run(vm.facts(UUID))
+    assert half_merged(facts, vm.snapshots[0])
+    old = replace(facts, chains=replace(facts.chains, capable=False))
+    assert half_merged(old, vm.snapshots[0]) is None
 
 
 def test_rest_of_a_merge_is_not_written_to_what_others_stand_on(tmp_path: Path) -> None:
