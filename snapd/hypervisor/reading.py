@@ -117,7 +117,9 @@ def holder(
     for disk in disks:
         if disk.source and disk.writable and dom.blockJobInfo(disk.target, 0):
             return "another job" if _in_long_job(dom) else f"block job on {disk.target}"
-    return ""
+    # for a merge of a VM that is off libvirt starts QEMU paused, and has no block job at first
+    paused = dom.state()[0] == libvirt.VIR_DOMAIN_PAUSED
+    return "another job" if paused and _in_long_job(dom) else ""
 
 
 def _in_long_job(dom: libvirt.virDomain) -> bool:
