@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from snapd.errors import SnapdError
 from snapd.hypervisor import ChainFacts, DomainFacts, ImageCheck
-from snapd.model import Disk, DomainInfo, Kind, SnapshotInfo, State
+from snapd.model import Disk, DomainInfo, Kind, SnapshotInfo, SnapshotKey, State, Status
+from snapd.operations import Asker, Catalog, DeleteWish, Job, Jobs, Operations, delete, merge
+from snapd.store import Store
 from tests.unit.overlay_standin import OverlayStandIn
+from tests.unit.standin import play
+from tests.unit.vms import UUID
 
 
 def chain_of(info: DomainInfo, *names: str, targets: Sequence[str] = ("vda",)) -> MergeStandIn:
@@ -157,3 +164,28 @@ class MergeStandIn(OverlayStandIn):
         self.calls.append(f"commit {target} {top} {base}")
         self.info = replace(self.info, disks=self._on({target: base}))
         del self.files[top]
+
+
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the verdicts say is tested elsewhere; and nothing is waited for."""
+    monkeypatch.setattr(delete, "merge_blockers", lambda *_a, **_k: [])
+    monkeypatch.setattr(merge, "LEFT_SECONDS", 0.01)
+
+
+def deleted(folder: Path, vm: MergeStandIn, *names: str, **wish: Any) -> list[tuple[Job, Status]]:
+    """The jobs, and how each snapshot is shown after its own, one after the other."""
+    found = []
+
+    async def body(operations: Operations, jobs: Jobs, store: Store) -> None:
+        catalog = Catalog(operations.context.inventory, store, jobs)
+        for name in names:
+            created = next(s.created for s in vm.snapshots if s.name == name)
+            key = SnapshotKey(UUID, name, created)
+            job = await operations.delete(vm.info, DeleteWish(key, **wish), Asker(1000))
+            await job.ended.wait()
+            picture = operations.context.inventory.domains[UUID]
+            shown = {s.info.name: s.status for s in catalog.of(picture)}
+            found.append((job, shown.get(name, Status.OK)))
+
+    play(folder, vm, body)
+    return found

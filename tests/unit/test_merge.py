@@ -1,20 +1,18 @@
-"""External snapshots merged away, and merges that broke off at every step libvirt 11.3 was seen to
-stop at: what is said is so, and the next try works."""
+"""External snapshots merged away: what a merge is to do, and what is proved before it is called
+done."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from snapd.errors import Busy, Inconsistent, LibvirtError, OutcomeUnknown
-from snapd.hypervisor import DomainFacts, FileUse, ImageCheck
-from snapd.model import JobState, SnapshotKey, State, Status, Verb
+from snapd.errors import Inconsistent, LibvirtError, OutcomeUnknown
+from snapd.hypervisor import ImageCheck
+from snapd.model import JobState, SnapshotKey, Status
 from snapd.operations import (
     Asker,
     Catalog,
@@ -23,12 +21,10 @@ from snapd.operations import (
     Jobs,
     Operations,
     RevertWish,
-    delete,
-    merge,
 )
-from snapd.operations.merge_plan import half_merged, merged, plan_merge
-from snapd.store import JobRow, Store
-from tests.unit.merge_standin import MergeStandIn, chain_of
+from snapd.operations.merge_plan import merged, plan_merge
+from snapd.store import Store
+from tests.unit.merge_standin import at_once, chain_of, deleted
 from tests.unit.standin import play
 from tests.unit.vms import OFF, ON, UUID, VDA, VDB
 
@@ -37,30 +33,8 @@ S = {name: f"/images/web-1-vda.{name}.qcow2" for name in ("s1", "s2", "s3")}
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the verdicts say is tested elsewhere; and nothing is waited for."""
-    monkeypatch.setattr(delete, "merge_blockers", lambda *_a, **_k: [])
-    monkeypatch.setattr(merge, "LEFT_SECONDS", 0.01)
-    return iter([None])
-
-
-def _delete(folder: Path, vm: MergeStandIn, *names: str, **wish: Any) -> list[tuple[Job, Status]]:
-    """The jobs, and how each snapshot is shown after its own, one after the other."""
-    found = []
-
-    async def body(operations: Operations, jobs: Jobs, store: Store) -> None:
-        catalog = Catalog(operations.context.inventory, store, jobs)
-        for name in names:
-            created = next(s.created for s in vm.snapshots if s.name == name)
-            key = SnapshotKey(UUID, name, created)
-            job = await operations.delete(vm.info, DeleteWish(key, **wish), Asker(1000))
-            await job.ended.wait()
-            picture = operations.context.inventory.domains[UUID]
-            shown = {s.info.name: s.status for s in catalog.of(picture)}
-            found.append((job, shown.get(name, Status.OK)))
-
-    play(folder, vm, body)
-    return found
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once(monkeypatch)
 
 
 # --- what a merge is to do
@@ -138,7 +112,7 @@ def test_plan_of_an_overlay_that_no_record_names_is_refused() -> None:
 @pytest.mark.parametrize("order", ["s1 s2 s3", "s2 s1 s3", "s3 s2 s1", "s3 s1 s2"])
 def test_three_are_merged_in_any_order(tmp_path: Path, info: Any, order: str) -> None:
     vm = chain_of(info, "s1", "s2", "s3", targets=("vda", "vdb"))
-    ended = _delete(tmp_path, vm, *order.split())
+    ended = deleted(tmp_path, vm, *order.split())
     assert [job.row.state for job, _status in ended] == [JobState.DONE] * 3
     assert set(vm.files) == {VDA.source, VDB.source}
     checked = {c.removeprefix("check ") for c in vm.calls if c.startswith("check")}
@@ -185,227 +159,13 @@ def test_snapshot_is_shown_as_deleting_while_it_is_merged(tmp_path: Path) -> Non
     assert seen[0] == (Status.DELETING, "merging")
 
 
-# --- what broke off
-
-
-def test_merge_that_libvirt_refused_before_it_wrote_is_nothing_done(tmp_path: Path) -> None:
-    vm = chain_of(ON, "s1", "s2")
-    vm.steps, vm.raises = [], LibvirtError("Permission denied")
-    ((job, status),) = _delete(tmp_path, vm, "s1")
-    assert (job.row.state, status) == (JobState.FAILED, Status.OK)
-    assert job.row.error_message == "Permission denied"
-
-
-def test_merge_that_broke_off_half_way_is_no_way_back_and_is_finished_by_the_next(
-    tmp_path: Path,
-) -> None:
-    vm = chain_of(ON, "s1", "s2")
-    vm.steps, vm.raises = ["write vda"], BROKEN
-    (first, status), (second, _after) = _delete(tmp_path, vm, "s1", "s1")
-    assert first.row.error_name.endswith(".Partial")
-    assert first.row.detail["reason"] == "half-made"
-    assert "may be overwritten" in first.row.error_message
-    assert status is Status.BROKEN
-    assert second.row.state is JobState.DONE
-    assert vm.chain("vda") == (S["s2"], VDA.source)
-    assert [c for c in vm.calls if c.startswith("merge")] == ["merge s1", "merge s1"]
-
-
-def test_merge_that_broke_off_when_all_was_merged_is_taken_off_the_list(tmp_path: Path) -> None:
-    vm = chain_of(ON, "s1")
-    vm.steps, vm.raises = ["write vda", "pivot vda", "unlink vda"], BROKEN
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
-    assert job.row.state is JobState.DONE
-    assert "delete s1 ['metadata_only']" in vm.calls
-    assert vm.snapshots == []
-
-
-def test_merge_that_broke_off_when_all_was_merged_below_another_is_a_persons(
-    tmp_path: Path,
-) -> None:
-    """The other's record names the file that is gone: a revert to it would fail."""
-    vm = chain_of(ON, "s1", "s2")
-    vm.steps, vm.raises = ["write vda", "pivot vda", "unlink vda"], BROKEN
-    ((job, status),) = _delete(tmp_path, vm, "s1")
-    assert (job.row.error_name[-7:], status) == ("Partial", Status.BROKEN)
-    assert "name a file that is gone" in job.row.error_message
-
-
-def test_merge_that_broke_off_between_two_disks_is_finished(tmp_path: Path) -> None:
-    """libvirt itself can't: it looks for the overlay that is gone (11.3: code 9, for ever)."""
-    vm = chain_of(ON, "s1", targets=("vda", "vdb"))
-    vm.steps = ["write vda", "write vdb", "pivot vda", "unlink vda"]
-    vm.raises = BROKEN
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
-    assert job.row.state is JobState.DONE, job.row.error_message
-    assert f"commit vdb /images/web-1-vdb.s1.qcow2 {VDB.source}" in vm.calls
-    assert set(vm.files) == {VDA.source, VDB.source}
-
-
-def test_merge_that_broke_off_between_two_disks_of_a_vm_that_is_off_waits_for_its_start(
-    tmp_path: Path,
-) -> None:
-    vm = chain_of(OFF, "s1", targets=("vda", "vdb"))
-    vm.steps, vm.raises = ["write vda", "write vdb", "pivot vda", "unlink vda"], BROKEN
-    ((job, status),) = _delete(tmp_path, vm, "s1")
-    assert (job.row.detail["ways"], status) == (["start", "delete"], Status.BROKEN)
-    assert job.row.detail["disk"] == "vdb"
-    vm.info = replace(vm.info, state=State.RUNNING, instance=4)
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
-    assert job.row.state is JobState.DONE, job.row.error_message
-    assert "merge s1" not in vm.calls[vm.calls.index(f"commit vdb {_vdb()} {VDB.source}") :]
-
-
-def test_libvirt_whose_external_snapshots_we_leave_alone_has_no_merge_to_finish() -> None:
-    """Somebody merged them by hand there, as 9.0 has it: no delete of ours goes on with that."""
-    vm = chain_of(ON, "s1", targets=("vda", "vdb"))
-    for step in ("write vda", "pivot vda", "unlink vda"):
-        vm._merge_step(vm.snapshots[0], *step.split())
-    facts = asyncio.run(vm.facts(UUID))
-    assert half_merged(facts, vm.snapshots[0])
-    old = replace(facts, chains=replace(facts.chains, capable=False))
-    assert half_merged(old, vm.snapshots[0]) is None
-
-
-def test_rest_of_a_merge_is_not_written_to_what_others_stand_on(tmp_path: Path) -> None:
-    """A clone was made of it since, or somebody else merged the first disk."""
-    vm = chain_of(ON, "s1", targets=("vda", "vdb"))
-    for step in ("write vda", "pivot vda", "unlink vda"):
-        vm._merge_step(vm.snapshots[0], *step.split())
-    real = vm.facts
-
-    async def with_clone(uuid: str, snapshot: str = "") -> DomainFacts:
-        users = [FileUse("vdb", "web-2", "backing", VDB.source)] if snapshot else []
-        return replace(await real(uuid, snapshot), users=users)
-
-    vm.facts = with_clone  # type: ignore[method-assign]
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
-    assert job.row.error_name.endswith(".Protected")
-    assert not [c for c in vm.calls if c.startswith("commit")]
-
-
-def _vdb() -> str:
-    return "/images/web-1-vdb.s1.qcow2"
-
-
-def test_qemu_that_libvirt_started_for_a_merge_and_left_is_ended(tmp_path: Path) -> None:
-    """libvirtd was killed: the VM that was off is paused for ever, with a block job (11.3)."""
-    vm = chain_of(OFF, "s1")
-
-    async def dies(*_about: Any, **_how: Any) -> None:
-        vm.times[VDA.source] = 1
-        vm.left_job = "block job on vda"
-        vm.info = replace(vm.info, state=State.PAUSED, instance=7)
-        raise BROKEN
-
-    vm.merge = dies  # type: ignore[method-assign]
-    ((job, status),) = _delete(tmp_path, vm, "s1")
-    assert "stop" in vm.calls
-    assert (job.row.error_name[-7:], status) == ("Partial", Status.BROKEN)
-
-
-def test_vm_that_a_person_started_paused_meanwhile_is_not_ended(tmp_path: Path) -> None:
-    """libvirt answered, so that what is paused there is nobody's left merge: maybe a VM whose RAM
-    was just restored, and which goes with its QEMU."""
-    vm = chain_of(OFF, "s1")
-
-    async def refuses(*_about: Any, **_how: Any) -> None:
-        vm.info = replace(vm.info, state=State.PAUSED, instance=7)
-        raise Busy("VM web-1 was started meanwhile")
-
-    vm.merge = refuses  # type: ignore[method-assign]
-    ((job, status),) = _delete(tmp_path, vm, "s1")
-    assert "stop" not in vm.calls
-    assert (job.row.error_name[-4:], status) == ("Busy", Status.OK)
-
-
-def test_merge_that_libvirt_is_at_work_on_is_waited_for(tmp_path: Path) -> None:
-    """Our connection broke off, libvirt goes on: nobody's QEMU is ended."""
-    vm = chain_of(OFF, "s1")
-    real = vm.facts
-    looks = 0
-
-    async def dies(*_about: Any, **_how: Any) -> None:
-        vm.holder = "another job"
-        vm.info = replace(vm.info, state=State.PAUSED, instance=7)
-        raise BROKEN
-
-    async def later(uuid: str, snapshot: str = "") -> Any:
-        nonlocal looks
-        looks += vm.holder != ""
-        if looks == 3:
-            vm.holder = ""
-            vm.info = replace(vm.info, state=State.SHUTOFF, instance=-1)
-            found = vm.snapshots[0]
-            for step in ("write vda", "pivot vda", "unlink vda", "list"):
-                vm._merge_step(found, *step.split())
-            looks += 1
-        return await real(uuid, snapshot)
-
-    vm.merge, vm.facts = dies, later  # type: ignore[method-assign]
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
-    assert job.row.state is JobState.DONE
-    assert "stop" not in vm.calls
-
-
-def test_block_job_that_nobody_ends_is_ended_on_a_running_vm(tmp_path: Path) -> None:
-    vm = chain_of(ON, "s1")
-    real = vm.merge
-
-    async def dies(*about: Any, **how: Any) -> None:
-        vm.times[VDA.source] = 1
-        vm.left_job = "block job on vda"
-        vm.merge = real  # type: ignore[method-assign]
-        raise BROKEN
-
-    vm.merge = dies  # type: ignore[method-assign]
-    (first, status), (second, _after) = _delete(tmp_path, vm, "s1", "s1")
-    assert "abandon vda" in vm.calls
-    assert (first.row.error_name[-7:], status) == ("Partial", Status.BROKEN)
-    assert second.row.state is JobState.DONE
-
-
-def test_merge_open_when_the_daemon_ended_is_settled(tmp_path: Path) -> None:
-    """libvirt came to its end meanwhile."""
-    vm = chain_of(ON, "s1", "s2")
-    gone = vm.snapshots[0]
-    plan = plan_merge(asyncio.run(vm.facts(UUID)), gone)
-    for step in ("write vda", "pivot vda", "unlink vda", "list"):
-        vm._merge_step(gone, *step.split())
-    intent = {
-        "kind": "external",
-        "name": "s1",
-        "created": gone.created,
-        "parent": "",
-        "children": ["s2"],
-        "active": True,
-        "stamp": "",
-        "boot": "",
-        "reason": "",
-        **plan.intent(),
-    }
-    ended: list[Job] = []
-
-    async def body(_operations: Operations, jobs: Jobs, store: Store) -> None:
-        row = JobRow(0, Verb.DELETE, UUID, "web-1", "s1", "", 1000, JobState.RUNNING, 1)
-        row = replace(row, created=gone.created, started=int(time.time()), intent=intent)
-        await store.add_job(row)
-        await jobs.load()
-        ended.append(next(iter(jobs.all.values())))
-        await ended[0].ended.wait()
-
-    play(tmp_path, vm, body)
-    assert ended[0].row.state is JobState.DONE, ended[0].row.error_message
-    assert ended[0].row.result == {"Deleted": ["s1"], "Stays": []}
-
-
 # --- where libvirt said that it was done
 
 
 def test_next_start_on_a_file_that_is_gone_is_not_called_done(tmp_path: Path) -> None:
     vm = chain_of(ON, "s1")
     vm.stored = {"vda": (S["s1"],)}
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
+    ((job, _status),) = deleted(tmp_path, vm, "s1")
     assert job.row.error_name.endswith(".Partial")
     assert "its next start would be on web-1-vda.s1.qcow2" in job.row.error_message
     assert "define-overlay" in job.row.detail["ways"]
@@ -421,14 +181,14 @@ def test_other_chain_than_was_to_be_left_is_not_called_done(tmp_path: Path) -> N
         vm.files[S["s3"]] = (VDA.source, "qcow2")
 
     vm._take_off = other  # type: ignore[method-assign]
-    ((job, _status),) = _delete(tmp_path, vm, "s2")
+    ((job, _status),) = deleted(tmp_path, vm, "s2")
     assert "its images stand on web-1-vda.s3.qcow2, web-root.qcow2" in job.row.error_message
 
 
 def test_file_that_libvirt_forgot_is_removed(tmp_path: Path) -> None:
     vm = chain_of(ON, "s1")
     vm.steps = ["write vda", "pivot vda", "list"]
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
+    ((job, _status),) = deleted(tmp_path, vm, "s1")
     assert job.row.state is JobState.DONE
     assert set(vm.files) == {VDA.source, VDB.source}
 
@@ -436,7 +196,7 @@ def test_file_that_libvirt_forgot_is_removed(tmp_path: Path) -> None:
 def test_file_that_cannot_be_removed_is_said(tmp_path: Path) -> None:
     vm = chain_of(ON, "s1")
     vm.steps, vm.stays = ["write vda", "pivot vda", "list"], {S["s1"]}
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
+    ((job, _status),) = deleted(tmp_path, vm, "s1")
     assert "web-1-vda.s1.qcow2 stays" in job.row.error_message
     assert job.row.detail["ways"] == ["audit"]
 
@@ -452,7 +212,7 @@ def test_file_that_another_image_is_backed_by_is_never_removed(tmp_path: Path) -
         vm.files["/images/clone.qcow2"] = (S["s1"], "qcow2")
 
     vm._merge_step = keep  # type: ignore[method-assign]
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
+    ((job, _status),) = deleted(tmp_path, vm, "s1")
     assert S["s1"] in vm.files
     assert "remove" not in vm.calls
     assert job.row.error_name.endswith(".Partial")
@@ -461,7 +221,7 @@ def test_file_that_another_image_is_backed_by_is_never_removed(tmp_path: Path) -
 def test_image_that_is_damaged_is_not_called_done(tmp_path: Path) -> None:
     vm = chain_of(OFF, "s1")
     vm.checks = {VDA.source: ImageCheck(errors=2)}
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
+    ((job, _status),) = deleted(tmp_path, vm, "s1")
     assert job.row.error_name.endswith(".Inconsistent")
     assert "2 errors" in job.row.error_message
 
@@ -469,7 +229,7 @@ def test_image_that_is_damaged_is_not_called_done(tmp_path: Path) -> None:
 def test_leaks_are_a_warning(tmp_path: Path) -> None:
     vm = chain_of(OFF, "s1")
     vm.checks = {VDA.source: ImageCheck(leaks=5)}
-    ((job, _status),) = _delete(tmp_path, vm, "s1")
+    ((job, _status),) = deleted(tmp_path, vm, "s1")
     assert job.row.state is JobState.DONE
     assert [(w.reason, w.item) for w in job.row.warnings] == [("image-check", "vda")]
 
@@ -529,6 +289,6 @@ def test_device_below_tells_nothing_of_whether_a_merge_had_begun(tmp_path: Path)
 
     vm.stamp = stamp  # type: ignore[method-assign]
     vm.steps, vm.raises = [], LibvirtError("cannot be told")
-    ((job, status),) = _delete(tmp_path, vm, "s1")
+    ((job, status),) = deleted(tmp_path, vm, "s1")
     assert (job.row.error_name[-7:], status) == ("Partial", Status.BROKEN)
     assert set(kinds) == {"block"}
