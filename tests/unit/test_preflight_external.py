@@ -1,4 +1,4 @@
-"""Verdicts on making external snapshots and on reverting to them, over facts made by hand. The
+"""Verdicts on making external snapshots, and what lists say of them, over facts made by hand. The
 words are the contract's; what libvirt does is what 11.3 with QEMU 10.0 did when asked."""
 
 from __future__ import annotations
@@ -13,19 +13,14 @@ from snapd.errors import (
     AlreadyExists,
     Busy,
     Inconsistent,
-    NeedsForce,
     NoSpace,
     PreflightFailed,
-    Protected,
     Unsupported,
 )
-from snapd.hypervisor import ChainFacts, FileUse, Need, Space
+from snapd.hypervisor import ChainFacts, FileUse, Space
 from snapd.model import Disk, DomainInfo, SnapshotInfo, State
 from snapd.operations.preflight import (
-    RevertTerms,
     external_create_blockers,
-    revert_blockers,
-    revert_external_blockers,
 )
 from snapd.operations.preflight.external import depth_limit
 from snapd.operations.support import Tree, delete_blocker, revert_blocker, support
@@ -33,7 +28,6 @@ from tests.unit.external_vms import (
     BASE,
     CHAINS,
     GIB,
-    IMAGES,
     O1,
     O2,
     RESTS,
@@ -211,142 +205,6 @@ def test_create_blockers_ram_without_the_room_no_space() -> None:
     info = replace(RUNS, memory=4 * GIB)
     assert _create(info=info, space=little) == []
     assert _create({"memory": True}, info=info, space=little) == [(NoSpace, "no-space", "vda")]
-
-
-# --- revert
-
-
-def _revert(snapshot: SnapshotInfo = S1, terms: RevertTerms | None = None, **changes: Any) -> Any:
-    facts = chained(**changes)
-    return seen(revert_external_blockers(facts, snapshot, terms or RevertTerms()))
-
-
-def test_revert_blockers_chain_in_order_none() -> None:
-    for info in (RUNS, RESTS):
-        for snapshot in (S1, S2):
-            assert revert_blockers(chained(info=info), snapshot) == []
-
-
-def test_revert_blockers_libvirt_before_9_9_external_unsupported() -> None:
-    found = _revert(chains=replace(CHAINS, capable=False))
-    assert found == [(Unsupported, "external-unsupported", "s1")]
-
-
-def test_revert_blockers_record_names_a_file_that_others_stand_on_shared_base() -> None:
-    """libvirt unlinks it by the record, whatever the disk is on (LIBVIRT.md 9.8)."""
-    other = replace(S1, name="x", parent="s2", bases=(("vda", O2),))
-    found = _revert(snapshots=(S1, S2, other))
-    assert (Protected, "shared-base", "x") in found
-    moved = (replace(S1, current=True), replace(S2, current=False))
-    found = _revert(snapshots=moved)
-    assert (Inconsistent, "not-in-chain", "vda") in found
-    assert (Protected, "shared-base", "s2") in found
-    nobody = (S1, replace(S2, current=False))
-    assert _revert(snapshots=nobody)[0] == (Inconsistent, "not-in-chain", "")
-
-
-def test_revert_blockers_file_of_a_disk_that_was_detached_pending_config() -> None:
-    """libvirt unlinks by the record of the current one, and it is all that the disk has since; a
-    revert to one that never held that disk has nothing else against it."""
-    data = "/images/web-1-vdb.s2.qcow2"
-    both = replace(
-        S2,
-        disks=("vda", "vdb"),
-        overlays=(("vda", O2), ("vdb", data)),
-        bases=(("vda", O1), ("vdb", "/images/data.qcow2")),
-    )
-    assert _revert(snapshots=(S1, both)) == [(Unsupported, "pending-config", "vdb")]
-    assert _revert(snapshots=(S1, both), missing={data}) == []
-
-
-def test_revert_blockers_internal_snapshot_in_the_file_that_goes_mixed_tree() -> None:
-    tagged = replace(IMAGES[O2], tags=(("1", "int"),))
-    assert _revert(images={"vda": tagged}) == [(Protected, "mixed-tree", "vda")]
-
-
-@pytest.mark.parametrize("snapshot", [S1, S2])
-def test_revert_blockers_missing_base_is_named(snapshot: SnapshotInfo) -> None:
-    """libvirt finds out when the VM has been ended."""
-    assert (PreflightFailed, "missing-file", "web.raw") in _revert(snapshot, missing={BASE})
-
-
-def test_revert_blockers_base_of_another_branch_is_followed_by_its_headers() -> None:
-    gone = "/images/web.1700000099"
-    x = replace(S1, name="x", parent="s1", bases=(("vda", "/images/web-1-vda.x.qcow2"),))
-    chains = replace(
-        CHAINS,
-        images=IMAGES | {"/images/web-1-vda.x.qcow2": replace(IMAGES[O1], backing=gone)},
-    )
-    found = _revert(x, snapshots=(S1, S2, x), chains=chains, missing={gone})
-    assert found == [(PreflightFailed, "missing-file", "web.1700000099")]
-
-
-def test_revert_blockers_memory_file() -> None:
-    """A memory file at an overlay's path is overwritten by it, and the revert fails (8.2)."""
-    saved = replace(S1, memory=True, memory_file="/images/web-1.s1.ram")
-    tree = (saved, S2)
-    assert _revert(saved, snapshots=tree) == []
-    found = _revert(saved, snapshots=tree, missing={saved.memory_file})
-    assert found == [(PreflightFailed, "missing-file", "web-1.s1.ram")]
-    twice = replace(S2, memory=True, memory_file=saved.memory_file)
-    found = _revert(saved, snapshots=(saved, twice))
-    assert found == [(Inconsistent, "other-file", "web-1.s1.ram")]
-    over = replace(S1, memory=True, memory_file=O1)
-    assert (Inconsistent, "other-file", "web-1-vda.s1.qcow2") in _revert(over, snapshots=(over, S2))
-
-
-@pytest.mark.parametrize(
-    ("disks", "expected"),
-    [
-        (
-            (RAW, Disk("vdb", "/images/b.qcow2", "qcow2")),
-            [(Unsupported, "external-unsupported", "vdb")],
-        ),
-        (
-            (RAW, Disk("sda", "/iso/a.iso", "raw", device="cdrom", readonly=True)),
-            [(Unsupported, "external-unsupported", "sda")],
-        ),
-        ((RAW, Disk("sda", "", "raw", device="cdrom", readonly=True)), []),
-        ((replace(RAW, encrypted=True),), [(Unsupported, "would-be-plaintext", "vda")]),
-        ((replace(RAW, kind="block"),), [(Unsupported, "block-device", "vda")]),
-    ],
-)
-def test_revert_blockers_disks_that_libvirt_begins_files_for(disks: Any, expected: Any) -> None:
-    """For every one that has a file, discs and left-out ones too (measured); never encrypted."""
-    found = _revert(S1, saved=disks)
-    assert [f for f in found if f[1] != "pending-config"] == expected
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"info": replace(RUNS, persistent=False)}, (Unsupported, "transient", "")),
-        ({"info": replace(RESTS, managed_save=True)}, (NeedsForce, "managed-save", "")),
-        ({"saved_tpm": True}, (NeedsForce, "tpm-newer", "")),
-        ({"checkpoints": ("c1",)}, (Unsupported, "checkpoints", "c1")),
-        ({"version": (9, 10, 0)}, (Unsupported, "external-unsupported", "s1")),
-        ({"users": [FileUse("vda", "VM b", "backing")]}, (Protected, "shared-base", "vda")),
-        ({"users": [FileUse("", "VM b", "unchecked")]}, (PreflightFailed, "unchecked", "VM b")),
-    ],
-)
-def test_revert_blockers_state_and_others(changes: Any, expected: Any) -> None:
-    assert _revert(**changes) == [expected]
-
-
-def test_revert_blockers_lacking_network_only_where_it_is_to_run() -> None:
-    lacks: dict[str, Any] = {"needs": [Need("network", "lab")]}
-    assert _revert(**lacks) == []
-    running = RevertTerms(State.RUNNING)
-    assert _revert(S1, running, **lacks) == [(PreflightFailed, "missing-network", "lab")]
-
-
-def test_revert_blockers_apparmor_and_a_folder_that_it_does_not_know_apparmor_commit() -> None:
-    """The new file's name ends in a number: AppArmor's helper reads only .qcow2 and the like
-    outside of a few folders (LIBVIRT.md 9)."""
-    denies = replace(CHAINS, security=frozenset({"apparmor"}))
-    assert _revert(chains=denies) == [(Unsupported, "apparmor-commit", "vda")]
-    known = (replace(RAW, source="/var/lib/libvirt/images/web.raw"),)
-    assert _revert(chains=denies, saved=known) == []
 
 
 # --- what lists show
