@@ -23,7 +23,7 @@ from ..errors import (
     Unavailable,
 )
 from ..hypervisor import DomainFacts
-from ..model import Disk, DomainInfo, SnapshotInfo, SnapshotKey, State
+from ..model import Disk, DomainInfo, SnapshotInfo, SnapshotKey, State, Warned
 from .context import Context
 from .job import Job, Outcome, Undone
 from .merge_plan import (
@@ -124,6 +124,10 @@ async def judge(ctx: Context, job: Job) -> Outcome:
             item=key.name,
             ways=("define-overlay", "audit"),
         )
+    for disk in plan.disks:
+        if len(standing(facts, disk.target)) < len(disk.left):
+            text = f"what disk {disk.target} stands on further down could not be read"
+            job.warn(Warned("unchecked", disk.target, text))
     await verify_files(ctx, job, facts, plan)
     await verify_images(ctx, job, facts, plan)
     await ctx.inventory.refresh(uuid)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from snapd.errors import Inconsistent, LibvirtError, OutcomeUnknown
-from snapd.hypervisor import ImageCheck
+from snapd.hypervisor import DomainFacts, ImageCheck
 from snapd.model import JobState, SnapshotKey, Status
 from snapd.operations import (
     Asker,
@@ -169,6 +169,23 @@ def test_next_start_on_a_file_that_is_gone_is_not_called_done(tmp_path: Path) ->
     assert job.row.error_name.endswith(".Partial")
     assert "its next start would be on web-1-vda.s1.qcow2" in job.row.error_message
     assert "define-overlay" in job.row.detail["ways"]
+
+
+def test_chain_that_could_not_be_read_to_its_end_is_said(tmp_path: Path) -> None:
+    vm = chain_of(ON, "s1", "s2", "s3")
+    real = vm.facts
+
+    async def unread_below(uuid: str, snapshot: str = "") -> DomainFacts:
+        facts = await real(uuid, snapshot)
+        if any(s.name == "s2" for s in facts.snapshots):
+            return facts
+        layers = {target: found[:1] for target, found in facts.chains.layers.items()}
+        return replace(facts, chains=replace(facts.chains, layers=layers))
+
+    vm.facts = unread_below  # type: ignore[method-assign]
+    ((job, _status),) = deleted(tmp_path, vm, "s2")
+    assert job.row.state is JobState.DONE, job.row.error_message
+    assert [(w.reason, w.item) for w in job.row.warnings] == [("unchecked", "vda")]
 
 
 def test_other_chain_than_was_to_be_left_is_not_called_done(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from snapd.errors import (
     Protected,
     Unsupported,
 )
-from snapd.hypervisor import ChainFacts, FileUse, Need
+from snapd.hypervisor import FileUse, Need
 from snapd.model import Disk, SnapshotInfo, State
 from snapd.operations.preflight import (
     RevertTerms,
@@ -37,15 +37,6 @@ from tests.unit.external_vms import (
 from tests.unit.vms import seen
 
 RAW = Disk("vda", BASE, "raw")
-FIRST: dict[str, Any] = {
-    "info": replace(RUNS, disks=(RAW,), current=""),
-    "snapshots": (),
-    "chains": ChainFacts(capable=True),
-}
-"""A VM without snapshots, on a raw disk."""
-
-
-# --- revert
 
 
 def _revert(snapshot: SnapshotInfo = S1, terms: RevertTerms | None = None, **changes: Any) -> Any:
