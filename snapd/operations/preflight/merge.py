@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import Inconsistent, PreflightFailed, Protected, Unsupported
+from ...errors import Inconsistent, Protected, Unsupported
 from ...hypervisor import DomainFacts
 from ...model import Disk, SnapshotInfo
 from .blocker import Blocker
@@ -28,6 +28,7 @@ from .external_tree import (
     unread_chains,
 )
 from .space import DELETE_BYTES, room_blockers
+from .terms import use_blockers
 
 BEGUN_BY_REVERT = re.compile(r"\.\d{9,}$")
 """How libvirt calls the files that a revert begins: after the time in seconds."""
@@ -306,13 +307,4 @@ def _user_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Block
     """Others who read what the merge writes or removes."""
     change = taken(facts, snapshot)
     files = {*change.into.values(), *change.gone.values(), ""}
-    for use in (use for use in facts.users if use.file in files):
-        if use.how == "active":
-            why = f"disk {use.target} is in use by {use.who}, which is running"
-            yield Blocker(Protected, "shared-disk", use.target, why, ("stop-other-vm",))
-        elif use.how == "backing":
-            why = f"{use.who} is backed by disk {use.target}, and would read other data afterwards"
-            yield Blocker(Protected, "shared-base", use.target, why)
-        elif use.how == "unchecked":
-            why = f"whether {use.who} uses its disks could not be told: it does not answer"
-            yield Blocker(PreflightFailed, "unchecked", use.who, why, ("try-again",))
+    yield from use_blockers((u for u in facts.users if u.file in files), ("try-again",))

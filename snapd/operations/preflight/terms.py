@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ...errors import NeedsForce, PreflightFailed, Protected, Unsupported
-from ...hypervisor import DomainFacts, Need
+from ...hypervisor import DomainFacts, FileUse, Need
 from ...model import SnapshotInfo, State
 from .blocker import Blocker
 from .disks import untold
@@ -60,14 +60,19 @@ def _lacking(need: Need) -> Blocker:
 
 def user_blockers(facts: DomainFacts, terms: RevertTerms) -> Iterator[Blocker]:
     """A revert rewrites what others read, and so may those who can't be asked."""
-    for use in facts.users:
+    uses = (use for use in facts.users if not (terms.force and use.how == "unchecked"))
+    yield from use_blockers(uses, ("try-again", "force"))
+
+
+def use_blockers(uses: Iterable[FileUse], ways: tuple[str, ...]) -> Iterator[Blocker]:
+    """Others who need files that a verb writes. ways: out of not knowing whether one does."""
+    for use in uses:
         if use.how == "active":
             why = f"disk {use.target} is in use by {use.who}, which is running"
             yield Blocker(Protected, "shared-disk", use.target, why, ("stop-other-vm",))
         elif use.how == "backing":
             why = f"{use.who} is backed by disk {use.target}, and would read other data afterwards"
             yield Blocker(Protected, "shared-base", use.target, why)
-        elif use.how == "unchecked" and not terms.force:
+        elif use.how == "unchecked":
             why = f"whether {use.who} uses its disks could not be told: it does not answer"
-            ways = ("try-again", "force")
             yield Blocker(PreflightFailed, "unchecked", use.who, why, ways)
