@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from tests.bed.guest import Guest
 from tests.bus import PrivateBus
 from tests.client import Client, Daemon, Row
-from tests.external.test_merge import _chain
+from tests.external.standing import chain_of
 from tests.qemu.conftest import NewGuest, know
 from tests.qemu.steps import listed, note, on_disks
 
@@ -66,7 +66,7 @@ def test_policy_makes_external_ones_of_a_raw_disk_and_merges_what_it_lets_go(
             ("external", "ok", "policy")
         }
         for target in ("vda", "vdb"):
-            assert len(_chain(raw, target)) == 1 + 3
+            assert len(chain_of(raw, target)) == 1 + 3
         left = sorted(p.name for p in raw.folder.iterdir() if p.suffix == ".qcow2")
         assert len(left) == 1 + 2 * 3, left
         assert on_disks(raw) == ["now", "now"]
@@ -96,7 +96,7 @@ def test_branch_that_a_revert_left_defers_what_is_below_it_until_it_goes(
         note(guest, "three")
         fourth = _run(client, guest)
         assert sorted(listed(guest)) == sorted([third, fourth])
-        assert len(_chain(guest, "vda")) == 1 + 2
+        assert len(chain_of(guest, "vda")) == 1 + 2
         assert on_disks(guest) == ["three"]
         assert len([p for p in guest.folder.iterdir() if "branched-" in p.name]) == 2
         client.wait(client.call("RevertSnapshot", "branched", third, safety_snapshot=False))
