@@ -1,8 +1,8 @@
 """How long a snapshot stands a guest still, and how long create, revert and delete take; beside
 plain virsh doing the same, in the same run, on the same guest. As root, from the top:
 
-    packaging/check --bench [--quick] [--runs N]        with this machine's libvirt
-    packaging/debian13 --bench [--quick] [--runs N]     with Debian 13's
+    packaging/check --bench pause [--quick] [--runs N]      with this machine's libvirt
+    packaging/debian13 --bench pause [--quick] [--runs N]   with Debian 13's
 
 Each way makes a snapshot of a running guest, reverts to it and deletes it, N times (3): with 256
 and 1024 MiB of filled RAM, and with a disk of 200 GiB whose metadata are allocated. --quick: once

@@ -1,11 +1,12 @@
 """An hourly policy on a real guest that writes all the time, with reverts to snapshots at random:
 does a chain or an image grow without end, is a byte wrong, is a file left?
 
-    python3 -m tests.bench.soak [--kind internal|external] [--slots 500] [--reverts 20] [--seed 1]
+    packaging/check --bench soak [--kind internal] [--slots 500] [--reverts 20] [--seed 1]
+    packaging/debian13 --bench soak --kind external [--slots 500] [--reverts 20] [--seed 1]
 
-As root, from the top of the checkout; kind external on Debian 13 (libvirt 9.9 and newer). It needs
-libfaketime, as libvirtd dates external snapshots itself: its clock and the policy's are set on by
-an hour for each slot, while both work in real time. 500 slots take about half an hour.
+As root, from the top of the checkout; kind external needs libvirt 9.9 or newer. libfaketime is in
+it, as libvirtd dates external snapshots itself: its clock and the policy's are set on by an hour
+for each slot, while both work in real time. 500 slots take about half an hour.
 
 The daemon's own rooms run here, without a bus, on a private libvirt. Before each slot the guest
 writes blocks that are known here, on both disks; a copy of what is there then is kept with each
