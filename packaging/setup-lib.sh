@@ -2,7 +2,8 @@
 
 # What the daemon, the CLI and the bus need; python3-venv and the rest come with check.
 RUN_PACKAGES="python3 python3-dbus-next python3-libvirt python3-croniter python3-systemd
-    python3-tomli-w python3-tabulate python3-argcomplete tzdata dbus systemd util-linux"
+    python3-tomli-w python3-tabulate python3-wcwidth python3-rich python3-argcomplete tzdata dbus
+    systemd util-linux"
 # What a real guest needs.
 GUEST_PACKAGES="libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils e2fsprogs
     kmod cpio xz-utils"

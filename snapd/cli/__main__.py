@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import SnapdError
 from ..wire.fault import WireError
 from . import failures
+from .output import times
 from .output.screen import Screen
 from .parser import command_of, parse
 
@@ -35,9 +36,11 @@ def run(arguments: list[str]) -> int:
     """Run one command; its exit code."""
     # argparse may stumble before it knows: errors have their form from the first one on
     screen = Screen(json="--json" in arguments)
+    times.choose(utc="--utc" in arguments, iso="--iso" in arguments)
     try:
         args = parse(arguments)
-        screen.bus = args.bus
+        screen = Screen(json=args.json, quiet=args.quiet or args.nul, nul=args.nul)
+        screen.bus, screen.format = args.bus, args.format
         code = _act(args, screen)
         screen.flush()
         return code

@@ -22,6 +22,8 @@ DEBIAN = {
     "systemd-python": "python3-systemd",
     "tomli-w": "python3-tomli-w",
     "tabulate": "python3-tabulate",
+    "wcwidth": "python3-wcwidth",
+    "rich": "python3-rich",
     "argcomplete": "python3-argcomplete",
 }
 

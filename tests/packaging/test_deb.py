@@ -67,7 +67,8 @@ DEPENDS = {
         "dbus (>= 1.12) | dbus-system-bus", "polkitd", "qemu-utils", "systemd", "python3:any",
     },
     "virtsnap": {
-        "virtsnap-common (= {version})", "python3-argcomplete", "python3-tabulate", "python3:any",
+        "virtsnap-common (= {version})", "python3-argcomplete", "python3-rich",
+        "python3-tabulate", "python3-wcwidth", "python3:any",
     },
     "virtsnap-common": {
         "python3 (>= 3.11)", "python3-dbus-next", "python3-croniter", "python3-tomli-w", "tzdata",

@@ -67,7 +67,8 @@ REQUIRES = {
         "dbus", "polkit", "qemu-img", "/usr/bin/prlimit", "systemd", "systemd >= 254", "/bin/sh",
     },
     "virtsnap": {
-        "virtsnap-common = {release}", "/usr/bin/python3", "python3-tabulate",
+        "virtsnap-common = {release}", "/usr/bin/python3", "python3-rich",
+        "python3-tabulate", "python3-wcwidth",
         "python3-argcomplete",
     },
     "virtsnap-common": {

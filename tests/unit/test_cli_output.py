@@ -91,12 +91,13 @@ def test_table_column_without_a_value_is_left_out(capsys: pytest.CaptureFixture[
 
 def test_document_with_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(json=True)
+    screen.format = "list"
     screen.say("a line")
     screen.note("a note")
     screen.table(["A"], [["1"]])
     screen.document({"rows": ["\x1b\u202e"]})
     shown = capsys.readouterr()
-    assert json.loads(shown.out) == {"rows": ["\x1b\u202e"]}
+    assert json.loads(shown.out) == {"format": "list/1", "rows": ["\x1b\u202e"]}
     assert shown.out.isascii() and shown.err == ""
 
 
@@ -273,6 +274,7 @@ def test_report_json_is_one_document_with_name_message_and_detail(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert json.loads(shown.err) == {
+        "format": "error/1",
         "error": error,
         "message": "no",
         "detail": {**detail, "Job": "/org/virtsnap/Snapd1/jobs/7"},

@@ -2,67 +2,99 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
-from . import text
+from . import colours, text
+
+if TYPE_CHECKING:
+    from .tables import Column
 
 CLEAR = "\r\x1b[K"
+VERSION = 1
+"""Of the documents: keys are only added to one, what is there keeps its meaning."""
 
 
 class Screen:
     """Where a command shows what it found.
 
-    json: one document on standard output and nothing else. bus: the one that was asked for, for
-    the commands that are shown. now: seconds UTC, for ages.
+    json: one document on standard output and nothing else. quiet: names or ids and nothing else,
+    each on a line, or with a NUL behind it. bus: the one that was asked for, for the commands that
+    are shown. format: what the document is, as `list`. now: seconds UTC, for ages.
     """
 
-    def __init__(self, *, json: bool) -> None:
-        self.json = json
+    def __init__(self, *, json: bool, quiet: bool = False, nul: bool = False) -> None:
+        self.json, self.quiet, self.nul = json, quiet and not json, nul
         self.bus = "system"
+        self.format = ""
         self.now = time.time()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # what the locale has no letter for is escaped
                 stream.reconfigure(errors="backslashreplace")
 
     @property
+    def text(self) -> bool:
+        """Whether people read the answer: neither --json nor --quiet."""
+        return not (self.json or self.quiet)
+
+    @property
     def live(self) -> bool:
         """Whether a line may be drawn over while something is at work."""
-        return not self.json and sys.stderr.isatty()
+        return self.text and sys.stderr.isatty()
 
     @property
     def can_ask(self) -> bool:
         return sys.stdin.isatty() and sys.stderr.isatty()
 
-    def say(self, line: str = "") -> None:
-        """A line of the answer; nothing with --json."""
-        if not self.json:
-            _write(sys.stdout, line)
+    def say(self, line: str = "", word: str = "") -> None:
+        """A line of the answer, in the colour of that word; nothing with --json or --quiet."""
+        if self.text:
+            _write(sys.stdout, line, word)
 
-    def note(self, line: str) -> None:
-        """A line beside the answer; nothing with --json."""
-        if not self.json:
-            _write(sys.stderr, line)
+    def note(self, line: str, word: str = "") -> None:
+        """A line beside the answer; nothing with --json or --quiet."""
+        if self.text:
+            _write(sys.stderr, line, word)
 
-    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows of cells, each cell as it is to be read, in aligned columns; a column in which
-        nothing stands is left out."""
-        if self.json or not rows:
+    def table(self, columns: Sequence[Column | str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows of cells, each cell as it is to be read, in aligned columns that fit the terminal,
+        by what the columns say of themselves; without a terminal all is shown."""
+        if not self.text or not rows:
             return
-        import tabulate
+        from .tables import Column, lines
 
-        tabulate.PRESERVE_WHITESPACE = True  # spaces are part of a name
-        used = [n for n in range(len(headers)) if any(row[n] for row in rows)]
-        shown = [[text.safe(row[n]) for n in used] for row in rows]
-        titles = [headers[n] for n in used]
-        print(tabulate.tabulate(shown, titles, tablefmt="plain", disable_numparse=True))
+        told = [Column(each) if isinstance(each, str) else each for each in columns]
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        made, gone = lines(told, rows, width=width, colour=colours.wanted(sys.stdout))
+        print("\n".join(made))
+        if gone:
+            self.note(f"(too narrow for {', '.join(gone)})")
 
-    def document(self, value: Any) -> None:
-        """The answer for programs; nothing without --json."""
+    def names(self, names: Iterable[str]) -> None:
+        """What the answer is with --quiet: names or ids, as they are; made safe on a terminal."""
+        if not self.quiet:
+            return
+        if sys.stdout.isatty():
+            for each in names:
+                _write(sys.stdout, each)
+            return
+        end = "\0" if self.nul else "\n"
+        self.flush()
+        sys.stdout.buffer.write("".join(f"{each}{end}" for each in names).encode())
+
+    def document(self, value: Mapping[str, Any]) -> None:
+        """The answer for programs; nothing without --json. Its format and what is in it are what
+        virtsnap.schema.json says."""
         if self.json:
-            print(_json(value, indent=2))
+            print(_json({"format": f"{self.format}/{VERSION}", **value}, indent=2))
+
+    def event(self, value: Mapping[str, Any]) -> None:
+        """One of many documents, on a line of its own; nothing without --json."""
+        if self.json:
+            print(_json({"format": f"{self.format}/{VERSION}", **value}), flush=True)
 
     def export(self, lines: str) -> None:
         """Text in a format of its own, as it is and in UTF-8 whatever the locale; made safe where
@@ -76,10 +108,10 @@ class Screen:
     def failure(self, lines: Sequence[str], document: dict[str, Any]) -> None:
         """An error: lines for people, one document for programs, on standard error."""
         if self.json:
-            _write(sys.stderr, _json(document))
+            _write(sys.stderr, _json({"format": f"error/{VERSION}", **document}))
             return
-        for line in lines:
-            _write(sys.stderr, line)
+        for n, line in enumerate(lines):
+            _write(sys.stderr, line, "way" if n else "critical")
 
     def draw(self, line: str = "") -> None:
         """Draw over the line that is being drawn; without one, wipe it away."""
@@ -101,5 +133,8 @@ def _json(value: Any, **how: Any) -> str:
     return json.dumps(value, ensure_ascii=True, **how)
 
 
-def _write(stream: TextIO, line: str) -> None:
-    print(text.safe(line), file=stream)
+def _write(stream: TextIO, line: str, word: str = "") -> None:
+    shown = text.safe(line)
+    if word and colours.wanted(stream):
+        shown = colours.painted(shown, word)
+    print(shown, file=stream)

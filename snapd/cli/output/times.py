@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import time
 
+_chosen = {"utc": False, "iso": False}
+
 _SCALE = ((365 * 86400, "y"), (7 * 86400, "w"), (86400, "d"), (3600, "h"), (60, "min"))
 
 
+def choose(*, utc: bool, iso: bool) -> None:
+    """How this process shows times from now on: in UTC, and as ISO 8601 has them."""
+    _chosen.update(utc=utc, iso=iso)
+
+
+def in_utc() -> bool:
+    return _chosen["utc"]
+
+
 def minute(seconds: int) -> str:
-    """`2026-11-24 02:30` in local time; 0 = never, and what no calendar has stays a number."""
+    """`2026-11-24 02:30` in local time, `2026-11-24 02:30Z` in UTC, to the second and with its
+    offset as ISO 8601; 0 = never, and what no calendar has stays a number."""
     if not seconds:
         return "never"
     try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+        moment = time.gmtime(seconds) if _chosen["utc"] else time.localtime(seconds)
     except (OverflowError, ValueError, OSError):
         return f"{seconds} s"
+    if not _chosen["iso"]:
+        return time.strftime("%Y-%m-%d %H:%M", moment) + ("Z" if _chosen["utc"] else "")
+    offset = time.strftime("%z", moment)
+    zone = "Z" if _chosen["utc"] else f"{offset[:3]}:{offset[3:]}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", moment) + zone
 
 
 def age(seconds: int, now: float) -> str:

@@ -37,7 +37,7 @@ def build() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"virtsnap {__version__}")
     bus_options(parser, top=True)
-    parser.set_defaults(action="status.status", daemon=True)
+    parser.set_defaults(action="status.status", daemon=True, format="status")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     system.add(commands)
     snapshots.add(commands)

@@ -7,12 +7,14 @@ import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import InvalidArgument
+from ..output import times
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]
 
 FORMAT = argparse.RawDescriptionHelpFormatter
 _UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
+_AGES = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,7 +38,10 @@ def add_command(
         allow_abbrev=False,
     )
     bus_options(parser, top=False)
-    parser.set_defaults(action=action, daemon=daemon)
+    # `policy list` has the format policy-list
+    parser.set_defaults(
+        action=action, daemon=daemon, format="-".join(parser.prog.split()[1:]) or name
+    )
     return parser
 
 
@@ -53,7 +58,12 @@ def bus_options(parser: argparse.ArgumentParser, *, top: bool) -> None:
     group.add_argument(
         "--bus-address", metavar="ADDR", dest="bus", help="a daemon on another bus", **bus
     )
-    group.add_argument("--json", action="store_true", help="one JSON document", **absent)
+    flag: dict[str, Any] = {"action": "store_true", **absent}
+    group.add_argument("--json", help="one JSON document (virtsnap.schema.json says what)", **flag)
+    group.add_argument("--quiet", "-q", help="names or ids only, one a line", **flag)
+    group.add_argument("-0", dest="nul", help="as --quiet, with a NUL behind each", **flag)
+    group.add_argument("--utc", help="times in UTC, not local", **flag)
+    group.add_argument("--iso", help="times as in 2026-11-24T02:30:00+01:00", **flag)
 
 
 class Names:
@@ -120,16 +130,34 @@ def seconds(text: str) -> int:
 
 
 def instant(text: str) -> int:
-    """A time in seconds UTC: `2026-11-24T02:30Z`, with an offset, or a number of seconds."""
+    """A time in seconds UTC: `2026-11-24 02:30`, local unless it has an offset or --utc is given,
+    or a number of seconds."""
     from datetime import UTC, datetime
 
     if re.fullmatch(r"-?[0-9]{1,12}", text) and len(text) != 8:  # 20261124 is a date
         return int(text)
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2026-11-24T02:30Z") from error
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+        if time.tzinfo is None and times.in_utc():
+            time = time.replace(tzinfo=UTC)
+        return int(time.timestamp())  # naive = local
+    except (ValueError, OverflowError, OSError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; write 2026-11-24T02:30, or 2026-11-24T02:30Z for UTC"
+        ) from error
+
+
+def past(text: str) -> int:
+    """A time in seconds UTC, also as how long ago: `90min`, `3h`, `2d`, `1w`."""
+    import time
+
+    found = re.fullmatch(r"([0-9]{1,6})(s|min|h|d|w)", text)
+    if found:
+        return int(time.time()) - int(found[1]) * _AGES[found[2]]
+    try:
+        return instant(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or how long ago: 3h, 2d, 1w") from error
 
 
 def count(text: str) -> int:

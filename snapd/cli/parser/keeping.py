@@ -103,7 +103,7 @@ def _hold(commands: Commands) -> None:
         metavar="TIME",
         type=instant,
         default=0,
-        help="when it ends by itself, UTC unless it says so (not before unhold)",
+        help="when it ends by itself (not before unhold)",
     )
     parser.add_argument("--reason", metavar="TEXT", default="", help="why; shown as a problem")
 

@@ -125,7 +125,5 @@ def _validate(commands: Commands) -> None:
         daemon=False,
     )
     offer(parser.add_argument("file", metavar="FILE", help="a policy file"), "file")
-    parser.add_argument(
-        "--after", metavar="TIME", type=instant, help="slots after this time, UTC unless it says so"
-    )
+    parser.add_argument("--after", metavar="TIME", type=instant, help="slots after this time")
     parser.add_argument("--count", metavar="N", type=count, default=5, help="how many slots (5)")
