@@ -27,13 +27,21 @@ class Done:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        """The answer, without its format, which is a known one."""
+        return _known(self.out)
 
     @property
     def error(self) -> dict[str, Any]:
         """The error document, the only thing that was printed."""
         assert self.out == ""
-        return dict(json.loads(self.err))
+        return _known(self.err)
+
+
+def _known(text: str) -> dict[str, Any]:
+    document = dict(json.loads(text))
+    name, _, version = document.pop("format").partition("/")
+    assert name and version == "1"
+    return document
 
 
 def command(address: str, *arguments: str) -> list[str]:

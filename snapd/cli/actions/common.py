@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..client import Row
+from ..client import Client, Row
+from ..output import times
 from ..output.screen import Screen
 from ..output.text import name
 
@@ -11,3 +12,18 @@ def incomplete(screen: Screen, info: Row) -> None:
     """Say which VMs could not be read for this list."""
     for row in info["Incomplete"]:
         screen.note(f"VM {name(row['DomainName'] or row['DomainUUID'])}: {row['ErrorMessage']}")
+
+
+async def meant_by(client: Client, vm: str, snapshot: str) -> Row:
+    """The properties of the snapshot meant: its time and UUID go into the call, so that nothing
+    else is reverted or deleted than what was shown."""
+    (path,) = await client.ask("GetSnapshot", vm, snapshot)
+    return await client.properties(path, "Snapshot")
+
+
+def described(row: Row, screen: Screen) -> str:
+    """`web-1: snapshot before-upgrade (2026-11-24 02:30, 3 h ago, running, manual)`."""
+    created = row["Created"] if row["TimeKnown"] else 0
+    when = [times.minute(created), times.age(created, screen.now)] if created else ["time unknown"]
+    about = ", ".join([*when, row["State"], row["Origin"]])
+    return f"{name(row['DomainName'])}: snapshot {name(row['Name'])} ({about})"

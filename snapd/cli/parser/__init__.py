@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from ... import __version__
 from ...errors import InvalidArgument
-from . import keeping, policies, snapshots, system
+from . import keeping, looking, policies, snapshots, system
 from .common import FORMAT, Parser, bus_options
 from .optional import spell_out
 
@@ -40,6 +40,7 @@ def build() -> Parser:
     parser.set_defaults(action="status.status", daemon=True, format="status")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     system.add(commands)
+    looking.add(commands)
     snapshots.add(commands)
     keeping.add(commands)
     policies.add(commands)

@@ -1,4 +1,4 @@
-"""Commands about snapshots: list, create, revert, delete, files. keeping.py has the others."""
+"""Commands that make, use and delete snapshots: create, revert, delete."""
 
 from __future__ import annotations
 
@@ -21,31 +21,16 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    _list(commands)
     _create(commands)
     _revert(commands)
     _delete(commands)
-    _files(commands)
-
-
-def _list(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "list",
-        "snapshots.list_snapshots",
-        "list snapshots, of all VMs or of one",
-        """virtsnap list
-        virtsnap list web-1
-        virtsnap list web-1 --json""",
-    )
-    vm_argument(parser, nargs="?", default="")
 
 
 def _create(commands: Commands) -> None:
     parser = add_command(
         commands,
         "create",
-        "snapshots.create",
+        "create.create",
         "take a snapshot of a VM",
         """virtsnap create web-1
         virtsnap create web-1 before-upgrade --description 'before the upgrade to 13'
@@ -112,7 +97,7 @@ def _revert(commands: Commands) -> None:
     parser = add_command(
         commands,
         "revert",
-        "snapshots.revert",
+        "revert.revert",
         "bring a VM back to a snapshot",
         """virtsnap revert web-1 before-upgrade
         virtsnap revert web-1 before-upgrade --after running
@@ -156,7 +141,7 @@ def _delete(commands: Commands) -> None:
     parser = add_command(
         commands,
         "delete",
-        "snapshots.delete",
+        "delete.delete",
         "delete a snapshot, whoever made it; what the VM is now stays as it is",
         """virtsnap delete web-1 before-upgrade
         virtsnap delete web-1 before-upgrade --yes
@@ -183,16 +168,3 @@ def _delete(commands: Commands) -> None:
     preview_option(parser)
     yes_option(parser)
     job_options(parser)
-
-
-def _files(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "files",
-        "files.files",
-        "show the files that an external snapshot keeps as they were, for a backup to copy",
-        """virtsnap files web-1 backup
-        virtsnap files web-1 backup --json""",
-    )
-    vm_argument(parser)
-    snapshot_argument(parser)
