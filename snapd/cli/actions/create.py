@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Any
 
-from ..client import Client
+from ..client import Client, Row
 from ..follow import started
 from ..output import previews
 from ..output.screen import Screen
@@ -14,11 +15,8 @@ from .preview import show
 
 async def create(client: Client, args: Namespace, screen: Screen) -> int:
     options = {
+        **contents(args),
         "description": args.description,
-        "kind": args.kind,
-        "memory": args.memory,
-        "quiesce": args.quiesce,
-        "max_pause": args.max_pause,
         "then": args.then,
         "trial": args.trial or None,
     }
@@ -30,11 +28,20 @@ async def create(client: Client, args: Namespace, screen: Screen) -> int:
     if row is None:
         return 0
     made = await client.properties(row["Result"]["Snapshot"], "Snapshot")
-    pause = made["PauseMilliseconds"]
-    got = [made["Kind"], previews.GOT.get(made["Consistency"], made["Consistency"])]
-    got += [f"the VM stood still for {pause} ms"] if pause > 0 else []
-    screen.say(
-        f"VM {name(row['DomainName'])}: snapshot {name(made['Name'])} is made, {', '.join(got)}"
-    )
+    screen.say(f"VM {name(row['DomainName'])}: snapshot {name(made['Name'])} is made, {got(made)}")
+    screen.names([made["Name"]])
     screen.document(row)
     return 0
+
+
+def contents(args: Namespace) -> dict[str, Any]:
+    """What is to be in a new one, as options of CreateSnapshot."""
+    return {key: getattr(args, key) for key in ("kind", "memory", "quiesce", "max_pause")}
+
+
+def got(made: Row) -> str:
+    """What is in a new one: `internal, with RAM, the VM stood still for 1234 ms`."""
+    pause = made["PauseMilliseconds"]
+    found = [made["Kind"], previews.GOT.get(made["Consistency"], made["Consistency"])]
+    found += [f"the VM stood still for {pause} ms"] if pause > 0 else []
+    return ", ".join(found)

@@ -3,24 +3,62 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Any
 
-from ..client import Client
+from ...errors import InvalidArgument
+from ..client import Client, Row
 from ..follow import started
 from ..output import previews
 from ..output.screen import Screen
 from ..output.text import name, typable
-from .common import described, meant_by
+from .common import described, meant_by, snapshots_of
 from .preview import agreed, show
 
 
 async def revert(client: Client, args: Namespace, screen: Screen) -> int:
-    meant = await meant_by(client, args.vm, args.snapshot)
-    fate = (
-        "what it is now is LOST"
-        if args.no_safety_snapshot
-        else "what it is now is kept in a safety snapshot"
+    if args.snapshot is not None:
+        if args.policy:
+            raise InvalidArgument("--policy goes with --latest or --before, not with a name")
+        meant, about = await meant_by(client, args.vm, args.snapshot), {}
+    else:
+        meant = await _picked(client, args, screen)
+        about = {"SnapshotName": meant["Name"], "Created": meant["Created"]}
+    question = f"Revert VM {described(meant, screen)}; {fate(args)}."
+    row = await back_to(client, args, screen, meant, question, about)
+    if isinstance(row, int):
+        return row
+    safety = await kept(client, row)
+    return tell(
+        screen, row, meant, safety, "revert", typable(row["DomainName"], row["DomainUUID"]), safety
     )
-    options = {
+
+
+async def _picked(client: Client, args: Namespace, screen: Screen) -> Row:
+    """What --latest or --before means, said with why."""
+    from ..picking import Wanted, pick
+
+    rows = await snapshots_of(client, args.vm)
+    vm = rows[0]["DomainName"] if rows else args.vm
+    wanted = Wanted(args.policy or "", args.before)
+    see = screen.command("list", vm)
+    meant, why = pick(rows, wanted, vm=name(vm), now=screen.now, see=see)
+    screen.note(f"picked {name(meant['Name'])}: {why}")
+    return meant
+
+
+def fate(args: Namespace) -> str:
+    """What becomes of what the VM is now."""
+    if args.no_safety_snapshot:
+        return "what it is now is LOST"
+    return "what it is now is kept in a safety snapshot"
+
+
+async def back_to(
+    client: Client, args: Namespace, screen: Screen, meant: Row, question: str, about: Row
+) -> Row | int:
+    """Ask, and revert to that very snapshot: its UUID and time go into the call. The job's row, or
+    the exit code where there is none. about: what stands in a preview's document as well."""
+    options: dict[str, Any] = {
         "created": meant["Created"],
         "safety_snapshot": False if args.no_safety_snapshot else None,
         "after": args.after,
@@ -29,20 +67,29 @@ async def revert(client: Client, args: Namespace, screen: Screen) -> int:
         "discard_saved_state": args.discard_saved_state or None,
     }
     verb = ("Revert", meant["DomainUUID"], meant["Name"])
-    question = f"Revert VM {described(meant, screen)}; {fate}."
     if args.preview:
-        return await show(client, screen, question, *verb, **options)
+        return await show(client, screen, question, *verb, about=about, **options)
     if not await agreed(client, screen, question, *verb, yes=args.yes, **options):
         return previews.REFUSED
     job = await client.act("RevertSnapshot", *verb[1:], **options)
     row = await started(client, screen, job, no_wait=args.no_wait)
-    if row is None:
-        return 0
-    vm, result = row["DomainName"], row["Result"]
-    screen.say(f"VM {name(vm)} is back at {name(meant['Name'])}, {result['FinalState']}")
-    if result["SafetySnapshot"] != "/":
-        safety = (await client.properties(result["SafetySnapshot"], "Snapshot"))["Name"]
-        undo = screen.command("revert", typable(vm, row["DomainUUID"]), safety)
-        screen.say(f"what it was before is in {name(safety)}; to undo: {undo}")
+    return 0 if row is None else row
+
+
+async def kept(client: Client, row: Row) -> str:
+    """The name of the safety snapshot that a revert's job made; "" = none."""
+    path = row["Result"]["SafetySnapshot"]
+    return "" if path == "/" else str((await client.properties(path, "Snapshot"))["Name"])
+
+
+def tell(screen: Screen, row: Row, meant: Row, safety: str, *undo: str) -> int:
+    """What was done, and the command that takes it back: the words after virtsnap."""
+    screen.say(
+        f"VM {name(row['DomainName'])} is back at {name(meant['Name'])}, "
+        f"{row['Result']['FinalState']}"
+    )
+    if safety:
+        screen.say(f"what it was before is in {name(safety)}; to undo: {screen.command(*undo)}")
+    screen.names([safety] if safety else [])
     screen.document(row)
     return 0

@@ -51,10 +51,7 @@ def _create(commands: Commands) -> None:
         help="its name; one is made up if left out",
     )
     parser.add_argument("--description", metavar="TEXT", help="free text")
-    _contents(parser)
-    parser.add_argument(
-        "--max-pause", metavar="TIME", type=seconds, help="longest standstill of the VM (60s)"
-    )
+    contents(parser)
     parser.add_argument("--trial", action="store_true", help="keep it out of every policy")
     parser.add_argument(
         "--then",
@@ -66,8 +63,8 @@ def _create(commands: Commands) -> None:
     job_options(parser)
 
 
-def _contents(parser: argparse.ArgumentParser) -> None:
-    """What is to be in it, and where."""
+def contents(parser: argparse.ArgumentParser) -> None:
+    """What is to be in a new one, where, and how long that may take."""
     parser.add_argument(
         "--kind",
         choices=("auto", "internal", "external"),
@@ -87,6 +84,9 @@ def _contents(parser: argparse.ArgumentParser) -> None:
         help="freeze the guest's file systems by its agent: try (default); bare = require",
     )
     parser.add_argument("--no-quiesce", help="as --quiesce no", **_no("quiesce"))
+    parser.add_argument(
+        "--max-pause", metavar="TIME", type=seconds, help="longest standstill of the VM (60s)"
+    )
 
 
 def _no(option: str) -> dict[str, Any]:
@@ -107,6 +107,17 @@ def _revert(commands: Commands) -> None:
     )
     vm_argument(parser)
     snapshot_argument(parser)
+    way_back(parser)
+    parser.add_argument(
+        "--delete-after", action="store_true", help="delete the snapshot once the VM is back at it"
+    )
+    preview_option(parser)
+    yes_option(parser)
+    job_options(parser)
+
+
+def way_back(parser: argparse.ArgumentParser) -> None:
+    """How a VM goes back to a snapshot."""
     parser.add_argument(
         "--no-safety-snapshot",
         "--no-safety",
@@ -119,9 +130,6 @@ def _revert(commands: Commands) -> None:
         help="what the VM is to do then (as-snapshot)",
     )
     parser.add_argument(
-        "--delete-after", action="store_true", help="delete the snapshot once the VM is back at it"
-    )
-    parser.add_argument(
         "--force",
         action="store_true",
         help="also where libvirt calls it risky, a TPM is newer, or a VM that may share a disk "
@@ -132,9 +140,6 @@ def _revert(commands: Commands) -> None:
         action="store_true",
         help="with --force: give up the RAM that the VM has in its managed save",
     )
-    preview_option(parser)
-    yes_option(parser)
-    job_options(parser)
 
 
 def _delete(commands: Commands) -> None:
