@@ -7,48 +7,60 @@ from argparse import Namespace
 from ...errors import PREFIX
 from ..client import Client, Row
 from ..output import times
+from ..output.people import who
 from ..output.screen import Screen
+from ..output.tables import Column
 from ..output.text import name
 
-DAEMON = -1
+COLUMNS = [
+    Column("TIME"),
+    Column("AGE", spare=3),
+    Column("VERB"),
+    Column("VM"),
+    Column("SNAPSHOT"),
+    Column("BY", spare=2),
+    Column("REASON", spare=1, free=True),
+    Column("RESULT", free=True, words=True),
+]
 
 
 async def history(client: Client, args: Namespace, screen: Screen) -> int:
-    rows, info = await client.rows("ListHistory", args.vm, snapshot=args.snapshot or None)
+    rows, info = await client.rows(
+        "ListHistory",
+        args.vm,
+        snapshot=args.snapshot or None,
+        policy=args.policy or None,
+        since=args.since,
+        until=args.until,
+    )
+    rows = [row for row in rows if args.verb in ("", row["Verb"])]
     if not rows:
-        of = f" of VM {name(args.vm)}" if args.vm else ""
-        screen.note(f"nothing was done yet to any snapshot{of}")
-    headers = ["TIME", "AGE", "VERB", "VM", "SNAPSHOT", "BY", "REASON", "RESULT"]
-    screen.table(headers, [_cells(row, screen) for row in rows])
+        screen.note(_nothing(args))
+    # a VM that was asked for is told only where it had other names
+    one = args.vm and len({row["DomainName"] for row in rows}) == 1
+    screen.table(COLUMNS, [cells(row, screen, told=not one) for row in rows])
+    screen.names(dict.fromkeys(row["SnapshotName"] for row in rows if row["SnapshotName"]))
     screen.document({"rows": rows, "info": info})
     return 0
 
 
-def _cells(row: Row, screen: Screen) -> list[str]:
+def _nothing(args: Namespace) -> str:
+    of = f" of VM {name(args.vm)}" if args.vm else ""
+    if args.snapshot or args.policy or args.since or args.until or args.verb:
+        return f"history{of} has nothing like that"
+    return f"nothing was done yet to any snapshot{of}"
+
+
+def cells(row: Row, screen: Screen, *, told: bool = True) -> list[str]:
+    """One act. told: say which VM, too."""
     since = f"after {times.minute(row['NotBefore'])}, " if row["NotBefore"] else ""
     return [
         since + times.minute(row["Time"]),
         times.age(row["Time"], screen.now),
         row["Verb"],
-        name(row["DomainName"]) if row["DomainName"] else "",
+        name(row["DomainName"]) if row["DomainName"] and told else "",
         name(row["SnapshotName"]) if row["SnapshotName"] else "",
-        _who(row),
+        who(row),
         row["Reason"],
         row["Result"].removeprefix(PREFIX),
     ]
-
-
-def _who(row: Row) -> str:
-    """The user's name, or the daemon, and for which policy."""
-    uid: int = row["OwnerUID"]
-    who = "others" if row["NotBefore"] else "virtsnapd" if uid == DAEMON else _user(uid)
-    return f"{who}, policy {row['Policy']}" if row["Policy"] else who
-
-
-def _user(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return f"uid {uid}"

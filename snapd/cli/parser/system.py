@@ -5,10 +5,24 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .common import add_command, job_options, policy_option, seconds, snapshot_argument, vm_argument
+from .common import (
+    add_command,
+    job_options,
+    past,
+    policy_option,
+    seconds,
+    snapshot_argument,
+    vm_argument,
+)
 
 if TYPE_CHECKING:
     from .common import Commands
+
+VERBS = (
+    *("create", "revert", "delete", "pin", "unpin", "adopt", "describe", "hold", "unhold"),
+    *("set-policy", "remove-policy"),
+)
+"""What history has."""
 
 
 def add(commands: Commands) -> None:
@@ -40,10 +54,18 @@ def add(commands: Commands) -> None:
         "show who did what to which snapshot, why, and what came of it",
         """virtsnap history
         virtsnap history web-1
-        virtsnap history web-1 before-upgrade""",
+        virtsnap history web-1 before-upgrade
+        virtsnap history --since 2d --verb delete          what went since the day before yesterday
+        virtsnap history --policy nightly --since 2026-11-01 --until 2026-11-08
+        virtsnap history web-1 --verb delete -q            names of snapshots that are gone""",
     )
     vm_argument(history, nargs="?", default="")
     snapshot_argument(history, nargs="?", default="", help="of this one only, also if gone")
+    policy_option(history, default="", help="what was done for this policy, or to it")
+    history.add_argument("--verb", choices=VERBS, default="", help="this only: %(choices)s")
+    ago = "a time, or how long ago: 3h, 2d, 1w"
+    history.add_argument("--since", metavar="TIME", type=past, help=f"not what was before: {ago}")
+    history.add_argument("--until", metavar="TIME", type=past, help="not what was after")
 
 
 def _check(commands: Commands) -> None:
