@@ -8,22 +8,36 @@ from ..client import Client, Row
 from ..output import times
 from ..output.previews import size, span
 from ..output.screen import Screen
+from ..output.tables import Column
 from ..output.text import name
 
-WORKS = ["KIND", "CAN WORK", "VM STANDS STILL", "RAM KEPT"]
+WORKS = [
+    Column("KIND", spare=3),
+    Column("CAN WORK", words=True),
+    Column("VM STANDS STILL", spare=4),
+    Column("RAM KEPT", spare=5),
+]
+_COLUMNS = [
+    Column("POLICY"),
+    Column("VM"),
+    Column("HEALTH", words=True),
+    *WORKS,
+    Column("NEXT RUN", spare=2),
+    Column("LAST SUCCESS", spare=1, words=True),
+]
 
 
 async def coverage(client: Client, args: Namespace, screen: Screen) -> int:
     rows, info = await client.rows("ListCoverage", args.policy)
-    headers = ["POLICY", "VM", "HEALTH", *WORKS, "NEXT RUN", "LAST SUCCESS"]
-    screen.table(headers, [_cells(row, screen) for row in rows])
+    screen.table(_COLUMNS, [_cells(row, screen) for row in rows])
     for row in rows:
         what = f"policy {row['Policy']} on VM {name(row['DomainName'])}"
         if row["LastErrorMessage"]:
-            screen.note(f"{what} failed last: {row['LastErrorMessage']}")
+            screen.note(f"{what} failed last: {row['LastErrorMessage']}", "failed")
     whys(rows, screen)
     if not rows:
         screen.note(f"policy {args.policy} matches no VM" if args.policy else "no VM is covered")
+    screen.names(dict.fromkeys(row["DomainName"] for row in rows))
     screen.document({"rows": rows, "info": info})
     return 0
 

@@ -14,10 +14,19 @@ from ..client import Client, Row
 from ..confirm import confirm
 from ..output import times
 from ..output.screen import Screen
+from ..output.tables import Column
 from ..output.text import name
 from .coverage import WORKS, next_run, whys, works
 from .policies import keeps, when
 from .validate import read_definition
+
+_COLUMNS = [
+    Column("VM"),
+    Column("STATE", spare=2, words=True),
+    *WORKS,
+    Column("ALREADY UNDER", spare=6),
+    Column("FIRST RUN", spare=1),
+]
 
 
 async def enable(client: Client, args: Namespace, screen: Screen) -> int:
@@ -35,7 +44,7 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
     first = times.moment(slots[0][0], screen.now) if slots[0] else "none"
     _show(screen, policy, covered, domains, first)
     for warning in warnings:
-        screen.note(f"warning: {warning.item}: {warning.message}")
+        screen.note(f"warning: {warning.item}: {warning.message}", "warning")
     revision = present["Revision"] if present else ""
     if revision != policy.revision:
         what = "Replace" if present else "Put in force"
@@ -48,6 +57,7 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
         screen.say(f"policy {policy.name} was in force as it is already; next run {first}")
     run, status = screen.command("policy", "run", policy.name), screen.command("status")
     screen.say(f"to take the first snapshots now: {run}; to look after it: {status}")
+    screen.names([policy.name])
     screen.document(
         {"Name": policy.name, "Revision": revision, "NextFires": slots[0], "Coverage": covered}
     )
@@ -102,5 +112,5 @@ def _show(
         others = ", ".join(label for label in vm["Policies"] if label != policy.name)
         about = [*works(row), others, next_run(row, screen)]
         rows.append([name(row["DomainName"]), vm["State"], *about])
-    screen.table(["VM", "STATE", *WORKS, "ALREADY UNDER", "FIRST RUN"], rows)
+    screen.table(_COLUMNS, rows)
     whys(covered, screen)

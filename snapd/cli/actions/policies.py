@@ -12,9 +12,27 @@ from ..confirm import confirm
 from ..follow import started
 from ..output import times
 from ..output.screen import Screen
+from ..output.tables import Column
 from ..output.text import name
 
 FAILED = 1
+_LIST = [
+    Column("POLICY"),
+    Column("VMS", free=True),
+    Column("WHEN"),
+    Column("KEEPS", free=True),
+    Column("NEXT RUN", spare=1),
+    Column("LAST SUCCESS", spare=2, words=True),
+    Column("HEALTH", words=True),
+    Column("FROM", spare=3),
+]
+_RUN = [
+    Column("VM"),
+    Column("OUTCOME", words=True),
+    Column("SNAPSHOT"),
+    Column("LET GO", spare=1),
+    Column("REASON", free=True),
+]
 _KEEP = ("last", "hourly", "daily", "weekly", "monthly", "yearly", "within")
 
 
@@ -22,14 +40,14 @@ async def list_policies(client: Client, _args: Namespace, screen: Screen) -> int
     (rows, info), (problems, _) = await asyncio.gather(
         client.rows("ListPolicies"), client.rows("ListProblems")
     )
-    headers = ["POLICY", "VMS", "WHEN", "KEEPS", "NEXT RUN", "LAST SUCCESS", "HEALTH", "FROM"]
-    screen.table(headers, [_cells(row, screen) for row in rows])
+    screen.table(_LIST, [_cells(row, screen) for row in rows])
     if not rows:
         enable = screen.command("policy", "enable", "nightly")
         screen.note(f"no policy is in force; to protect every VM every night: {enable}")
     for problem in problems:
         if problem["Problem"] in ("policy-file", "policy-shadowed"):
-            screen.note(f"{problem['Severity']}: {problem['Message']}")
+            screen.note(f"{problem['Severity']}: {problem['Message']}", problem["Severity"])
+    screen.names(row["Name"] for row in rows)
     screen.document({"rows": rows, "info": info})
     return 0
 
@@ -74,13 +92,12 @@ async def run(client: Client, args: Namespace, screen: Screen) -> int:
     )
     children = [child for child in jobs if child["Parent"] == job]
     names = {each["UUID"]: each["Name"] for each in domains}
-    screen.table(
-        ["VM", "OUTCOME", "SNAPSHOT", "LET GO", "REASON"],
-        [_result(each, children, names) for each in results],
-    )
+    screen.table(_RUN, [_result(each, children, names) for each in results])
     for child in children:
         for warning in child["Warnings"]:
-            screen.note(f"warning: VM {name(child['DomainName'])}: {warning['Message']}")
+            vm = name(child["DomainName"])
+            screen.note(f"warning: VM {vm}: {warning['Message']}", "warning")
+    screen.names(filter(None, (_made(each, children) for each in results)))
     screen.document(row)
     return FAILED if any(each["Outcome"] == "failed" for each in results) else 0
 
@@ -88,7 +105,7 @@ async def run(client: Client, args: Namespace, screen: Screen) -> int:
 def _result(result: Row, children: list[Row], names: dict[str, str]) -> list[str]:
     uuid = result["DomainUUID"]
     mine = [child for child in children if child["DomainUUID"] == uuid]
-    made = next((c["SnapshotName"] for c in mine if c["Path"] == result["Job"]), "")
+    made = _made(result, children)
     gone = [each for c in mine for each in c["Result"].get("Deleted", ())]
     return [
         name(names.get(uuid) or str(uuid)),
@@ -99,6 +116,12 @@ def _result(result: Row, children: list[Row], names: dict[str, str]) -> list[str
     ]
 
 
+def _made(result: Row, children: list[Row]) -> str:
+    """The name of the snapshot that was made, "" = none."""
+    of_job = (str(c["SnapshotName"]) for c in children if c["Path"] == result["Job"])
+    return next(of_job, "")
+
+
 async def remove(client: Client, args: Namespace, screen: Screen) -> int:
     (path,) = await client.ask("GetPolicy", args.policy)
     policy = await client.properties(path, "Policy")
@@ -106,5 +129,6 @@ async def remove(client: Client, args: Namespace, screen: Screen) -> int:
     confirm(screen, question, yes=args.yes)
     await client.act("RemovePolicy", args.policy, if_revision=policy["Revision"])
     screen.say(f"policy {policy['Name']} is out of force; its snapshots stay")
+    screen.names([policy["Name"]])
     screen.document({"Name": policy["Name"]})
     return 0

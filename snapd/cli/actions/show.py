@@ -16,7 +16,8 @@ async def show(client: Client, args: Namespace, screen: Screen) -> int:
     (verdict,) = await client.ask("ValidatePolicy", policy["Name"], policy["Definition"])
     _show(screen, policy)
     for warning in verdict["Warnings"]:
-        screen.note(f"warning: {warning['Key']}: {warning['Message']}")
+        screen.note(f"warning: {warning['Key']}: {warning['Message']}", "warning")
+    screen.names([policy["Name"]])
     screen.document({**policy, "Path": path, "Warnings": verdict["Warnings"]})
     return 0
 
@@ -32,4 +33,4 @@ def _show(screen: Screen, policy: Row) -> None:
     screen.say(f"last run {times.moment(policy['LastRun'], screen.now)}")
     screen.say(f"last success {times.moment(policy['LastSuccess'], screen.now)}")
     if policy["LastErrorMessage"]:
-        screen.say(f"last failure: {policy['LastErrorMessage']}")
+        screen.say(f"last failure: {policy['LastErrorMessage']}", "failed")

@@ -9,10 +9,29 @@ from dataclasses import dataclass
 from ..client import Client, Row
 from ..output import times, ways
 from ..output.screen import Screen
+from ..output.tables import Column
 from ..output.text import name
 from .common import incomplete
 
 _OPEN = ("running", "queued", "unknown")
+_DOMAINS = [
+    Column("VM"),
+    Column("STATE", spare=1, words=True),
+    Column("POLICIES", words=True),
+    Column("LAST SUCCESS", spare=2, words=True),
+    Column("NEXT RUN", spare=3),
+    Column("LAST RUN", words=True),
+]
+_JOBS = [
+    Column("JOB"),
+    Column("VERB"),
+    Column("VM"),
+    Column("SNAPSHOT"),
+    Column("POLICY", spare=2),
+    Column("STATE", words=True),
+    Column("PHASE", spare=1),
+    Column("SINCE", spare=3),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +53,8 @@ async def status(client: Client, _args: Namespace, screen: Screen) -> int:
     _problems(screen, seen.problems)
     if following := _next(screen, seen):
         screen.say()
-        screen.say(f"next: {following}")
+        screen.say(f"next: {following}", "way")
+    screen.names(row["Name"] for row in seen.domains)
     screen.document(
         {
             "Manager": seen.manager,
@@ -73,7 +93,8 @@ def _heading(screen: Screen, seen: _Picture) -> None:
     if not manager["Connected"]:
         checked = seen.info["Checked"]
         last = f"what follows is of {times.moment(checked, screen.now)}" if checked else ""
-        screen.say("NOT CONNECTED to libvirt: no snapshot is made; " + (last or "nothing is known"))
+        what = "NOT CONNECTED to libvirt: no snapshot is made; "
+        screen.say(what + (last or "nothing is known"), "critical")
     elif manager["Loading"]:
         screen.say("still reading the VMs: what follows is not complete yet")
     upcoming = manager["NextRun"]
@@ -102,7 +123,7 @@ def _domains(screen: Screen, seen: _Picture) -> None:
         )
     if rows:
         screen.say()
-    screen.table(["VM", "STATE", "POLICIES", "LAST SUCCESS", "NEXT RUN", "LAST RUN"], rows)
+    screen.table(_DOMAINS, rows)
 
 
 def _jobs(screen: Screen, jobs: list[Row]) -> None:
@@ -110,7 +131,7 @@ def _jobs(screen: Screen, jobs: list[Row]) -> None:
         return
     screen.say()
     screen.table(
-        ["JOB", "VERB", "VM", "SNAPSHOT", "POLICY", "STATE", "PHASE", "SINCE"],
+        _JOBS,
         [
             [
                 row["Path"].rpartition("/")[2],
@@ -131,9 +152,9 @@ def _problems(screen: Screen, problems: list[Row]) -> None:
     if problems:
         screen.say()
     for row in problems:
-        screen.say(f"{row['Severity']}: {row['Message']}")
+        screen.say(f"{row['Severity']}: {row['Message']}", row["Severity"])
         for way in ways.told(row["Ways"], screen.bus, row):
-            screen.say(f"  way out: {way}")
+            screen.say(f"  way out: {way}", "way")
 
 
 def _next(screen: Screen, seen: _Picture) -> str:

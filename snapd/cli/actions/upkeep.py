@@ -9,9 +9,11 @@ from ..client import Client, Row
 from ..confirm import confirm
 from ..follow import started
 from ..output.screen import Screen
+from ..output.tables import Column
 from ..output.text import name, typable
 
 FAILED = 1
+_COLUMNS = [Column("VM"), Column("FINDING"), Column("WHAT"), Column("PROOF", free=True)]
 _MEANT = {
     "foreign": "another tool made it",
     "pinned": "it is pinned",
@@ -30,9 +32,10 @@ async def audit(client: Client, args: Namespace, screen: Screen) -> int:
         {"DomainName": names.get(each["DomainUUID"], ""), **each}
         for each in row["Result"]["Findings"]
     ]
-    screen.table(["VM", "FINDING", "WHAT", "PROOF"], [_finding(each) for each in found])
+    screen.table(_COLUMNS, [_finding(each) for each in found])
     if not found:
-        screen.say("nothing is amiss")
+        screen.say("nothing is amiss", "ok")
+    screen.names(dict.fromkeys(each["DomainName"] or each["DomainUUID"] for each in found))
     screen.document({"rows": found})
     return FAILED if found else 0
 
