@@ -37,6 +37,7 @@ _LISTS = {
     "snapshot": "ListSnapshots",
     "foreign": "ListSnapshots",
     "policy": "ListPolicies",
+    "job": "ListJobs",
 }
 
 
@@ -152,10 +153,14 @@ async def _ask(kind: str, vm: str, bus: str) -> list[str]:
         transport = await Transport.connect(bus)
         # by its unique name, for which the bus starts nothing
         (owner,) = await transport.bus_call("GetNameOwner", "s", paths.NAME)
-        options = {"fields": variant("as", ["Name"]), "limit": variant("u", MOST)}
+        field = "Verb" if kind == "job" else "Name"
+        options = {"fields": variant("as", [field]), "limit": variant("u", MOST)}
         if kind == "foreign":
             options["origin"] = variant("s", "foreign")
         of_vm = _LISTS[kind] == "ListSnapshots"
         what = ("sa{sv}", vm, options) if of_vm else ("a{sv}", options)
         out = await transport.call(owner, paths.ROOT, _MANAGER, _LISTS[kind], *what)
-        return [str(row["Name"]) for row in unwrap(out[0])]
+        rows = unwrap(out[0])
+        if kind == "job":
+            return [str(row["Path"].rpartition("/")[2]) for row in rows]
+        return [str(row["Name"]) for row in rows]

@@ -86,7 +86,7 @@ def test_table_numbers_are_left_as_they_are(capsys: pytest.CaptureFixture[str]) 
 
 def test_table_column_without_a_value_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     Screen(json=False).table(["A", "B", "C"], [["1", "", "2"], ["3", "", "4"]])
-    assert capsys.readouterr().out == "A    C\n1    2\n3    4\n"
+    assert capsys.readouterr().out == "A  C\n1  2\n3  4\n"
 
 
 def test_document_with_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +159,7 @@ def test_command_typed_in_a_shell_means_what_it_was_made_for(
 ) -> None:
     words = shlex.split(text.command(bus, "revert", vm, snapshot))
     args = parse(words[1:])
-    assert (words[0], args.bus, args.action) == ("virtsnap", bus, "snapshots.revert")
+    assert (words[0], args.bus, args.action) == ("virtsnap", bus, "revert.revert")
     assert (args.vm, args.snapshot, args.json, args.yes) == (vm, snapshot, False, False)
 
 

@@ -13,7 +13,7 @@ _OF = {
     **dict.fromkeys(
         ("warning", "needs-attention", "paused", "suspended", "none", "never"), _YELLOW
     ),
-    **dict.fromkeys(("ok", "running", "done", "made", "yes", "current"), _GREEN),
+    **dict.fromkeys(("ok", "running", "done", "made", "yes", "current", "*"), _GREEN),
     **dict.fromkeys(("shutoff", "skipped", "cancelled"), _DIM),
 }
 

@@ -74,6 +74,7 @@ def _aligned(heads: list[str], cells: list[list[str]]) -> str:
     import tabulate
 
     tabulate.PRESERVE_WHITESPACE = True  # spaces are part of a name
+    tabulate.MIN_PADDING = 0  # beside titles, which made lines wider than was reckoned
     made: str = tabulate.tabulate(cells, heads, tablefmt="plain", disable_numparse=True)
     return "\n".join(line.rstrip() for line in made.splitlines())
 

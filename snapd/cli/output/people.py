@@ -1,0 +1,26 @@
+"""Who did something, as people are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DAEMON = -1
+
+
+def who(row: dict[str, Any]) -> str:
+    """Of an act in history: the user's name, or the daemon, and for which policy."""
+    uid: int = row["OwnerUID"]
+    one = "others" if row["NotBefore"] else user(uid)
+    return f"{one}, policy {row['Policy']}" if row["Policy"] else one
+
+
+def user(uid: int) -> str:
+    """A user's name, or virtsnapd for what the daemon does by itself."""
+    if uid == DAEMON:
+        return "virtsnapd"
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return f"uid {uid}"
