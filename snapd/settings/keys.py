@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 
 class Key(NamedTuple):
-    """name: as in the file, `table.key`; default: as it would be written there, or in words."""
+    """name: as in the file, `table.key`; default: as it would be written there, or in words;
+    kind: text, number (a whole one) or list (of text)."""
 
     name: str
     default: str
     meaning: str
+    kind: str = "text"
 
 
 POLICY = (
@@ -23,8 +25,9 @@ POLICY = (
         "required",
         'Which VMs it covers: globs on their present names, or "uuid:...". Renaming a VM may have '
         "it join or leave a policy; its snapshots and records stay with its UUID.",
+        kind="list",
     ),
-    Key("exclude", "[]", "Those of them that it leaves out, written the same way."),
+    Key("exclude", "[]", "Those of them that it leaves out, written the same way.", kind="list"),
     Key(
         "schedule",
         "none",
@@ -50,6 +53,7 @@ POLICY = (
         "[]",
         'Take a snapshot when this happens to a VM: "start", "shutdown", "crash"; instead of a '
         "schedule or beside it. Ignored while the host itself is stopping.",
+        kind="list",
     ),
     Key("min_gap", '"1h"', "With on: not within this time of the policy's last run on that VM."),
     Key(
@@ -83,15 +87,25 @@ POLICY = (
         '"running" leaves out VMs that are off, "changed" those that have not run since their '
         "last snapshot.",
     ),
-    Key("keep.last", "none", "Keep the newest N."),
-    Key("keep.hourly", "none", "Keep the newest of each of the last N hours that have one."),
-    Key("keep.daily", "none", "The same of days."),
-    Key("keep.weekly", "none", "The same of weeks (Monday to Sunday)."),
-    Key("keep.monthly", "none", "The same of months."),
-    Key("keep.yearly", "none", "The same of years."),
+    Key("keep.last", "none", "Keep the newest N.", kind="number"),
+    Key(
+        "keep.hourly",
+        "none",
+        "Keep the newest of each of the last N hours that have one.",
+        kind="number",
+    ),
+    Key("keep.daily", "none", "The same of days.", kind="number"),
+    Key("keep.weekly", "none", "The same of weeks (Monday to Sunday).", kind="number"),
+    Key("keep.monthly", "none", "The same of months.", kind="number"),
+    Key("keep.yearly", "none", "The same of years.", kind="number"),
     Key("keep.within", "none", "Keep all that were made within this time before the newest one."),
     Key("limits.max_age", "none", "Let go what is older, whatever the rules keep."),
-    Key("limits.max_count", "none", "Let go the oldest beyond this number, whatever they keep."),
+    Key(
+        "limits.max_count",
+        "none",
+        "Let go the oldest beyond this number, whatever they keep.",
+        kind="number",
+    ),
     Key(
         "limits.min_free",
         '"5%"',

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ...wire import paths
 from . import text
 
 _WAYS = {
@@ -86,9 +85,6 @@ def _told(word: str, bus: str, problem: Mapping[str, str]) -> str:
         on, of = [vm] if vm else [], ["--policy", policy] if policy else []
         return f"when it is over: {text.command(bus, 'unhold', *on, options=of)}"
     if word == "confirm-prune":
-        uuid = problem.get("DomainUUID", "")
-        call = f"PreviewRetention 'ssa{{sv}}' {uuid or 'VM'} '' 0"
-        return (
-            f"see what would go, then ConfirmPrune: {text.busctl(bus, paths.ROOT, 'Manager', call)}"
-        )
+        words = (problem.get("Policy") or "POLICY", problem.get("DomainUUID") or "VM")
+        return f"see what would go, and agree: {text.command(bus, 'policy', 'confirm', *words)}"
     return _WAYS.get(word, word)

@@ -1,4 +1,4 @@
-"""Commands about policies: list, enable, run, remove, show, validate."""
+"""Commands about policies and what they keep: policy with all that it has, preview."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .common import (
     job_options,
     offer,
     policy_argument,
+    policy_option,
     vm_argument,
     yes_option,
 )
@@ -25,9 +26,17 @@ def add(commands: Commands) -> None:
         "policy",
         "",
         "say which VMs are snapshotted when, and how long that is kept",
-        """virtsnap policy list
-        virtsnap policy enable nightly
-        virtsnap policy run nightly web-1""",
+        """virtsnap policy enable nightly              begin: put a template in force
+        virtsnap policy list                        what is in force
+        virtsnap policy coverage nightly            which VMs it covers, and whether it works
+        virtsnap policy run nightly web-1           do not wait for the night
+        virtsnap policy show nightly                how it reads, how it fares
+        virtsnap policy set nightly keep.daily=14   change a key of it
+        virtsnap policy edit nightly                change any of it, in your editor
+        virtsnap preview web-1 --policy nightly     what it keeps and lets go
+        virtsnap policy confirm nightly web-1       agree to a prune that waits
+        virtsnap hold web-1 --policy nightly        have it leave a VM alone for a while
+        virtsnap policy remove nightly              the end: its snapshots stay""",
     )
     inner: Commands = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_command(
@@ -43,7 +52,11 @@ def add(commands: Commands) -> None:
     _run(inner)
     _remove(inner)
     _show(inner)
+    _edit(inner)
+    _set(inner)
+    _confirm(inner)
     _validate(inner)
+    _preview(commands)
 
 
 def _coverage(commands: Commands) -> None:
@@ -112,6 +125,82 @@ def _show(commands: Commands) -> None:
         virtsnap policy show nightly --json""",
     )
     policy_argument(parser)
+
+
+def _edit(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "edit",
+        "policy_edit.edit",
+        "change a policy in your editor ($VISUAL, $EDITOR): what is not valid is said, and what "
+        "changes is shown before it is set",
+        """virtsnap policy edit nightly
+        virtsnap policy edit nightly --yes""",
+    )
+    policy_argument(parser)
+    yes_option(parser)
+
+
+def _set(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "set",
+        "policy_edit.set_keys",
+        "change keys of a policy, after showing what changes; virtsnapd-policy(5) has every key",
+        """virtsnap policy set nightly keep.daily=14 keep.weekly=4
+        virtsnap policy set nightly 'schedule=30 3 * * *'
+        virtsnap policy set nightly domains=web-*,db-1     a list
+        virtsnap policy set nightly limits.max_age=        none any more
+        virtsnap policy set nightly limits.min_free=20GiB --yes""",
+    )
+    policy_argument(parser)
+    parser.add_argument(
+        "changes",
+        metavar="KEY=VALUE",
+        nargs="+",
+        help="a key as in a policy file, those of tables as keep.daily; KEY= takes it out",
+    )
+    yes_option(parser)
+
+
+def _confirm(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "confirm",
+        "retention.confirm_prune",
+        "let retention delete from a VM what it waits to have confirmed, since it is more than "
+        "half of its snapshots; shows what goes and why, and asks",
+        """virtsnap policy confirm nightly web-1
+        virtsnap policy confirm nightly web-1 --yes""",
+    )
+    policy_argument(parser)
+    vm_argument(parser)
+    yes_option(parser)
+    job_options(parser)
+
+
+def _preview(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "preview",
+        "retention.preview",
+        "show what retention keeps of a VM, what it lets go, and why; nothing is done; -q names "
+        "what would go",
+        """virtsnap preview web-1
+        virtsnap preview web-1 --policy nightly
+        virtsnap preview web-1 --at 2026-12-24             as if it were that day
+        virtsnap preview web-1 --file ./nightly.toml       as if nightly were that file
+        virtsnap preview web-1 --policy nightly --file ./other.toml""",
+    )
+    vm_argument(parser)
+    policy_option(parser, default="", help="what this one made only (all of them)")
+    parser.add_argument("--at", metavar="TIME", type=instant, help="as if it were that time (now)")
+    file = parser.add_argument(
+        "--file",
+        metavar="FILE",
+        help="as if the policy, else the one of that name, were this policy file",
+    )
+    offer(file, "file")
 
 
 def _validate(commands: Commands) -> None:

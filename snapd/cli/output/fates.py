@@ -1,0 +1,58 @@
+"""Why retention keeps a snapshot or lets it go, in words. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_WORDS = {
+    "foreign": "another tool made it",
+    "pinned": "it is pinned",
+    "time-unknown": "when it was made is not known",
+    "future": "its time lies ahead",
+    "no-policy": "no policy in force made it",
+    "no-keep-rule": "nothing says what to keep",
+    "held": "held, so that nothing goes",
+    "newest": "the newest never goes",
+    "within": "within the time of keep.within",
+    "no-rule-matches": "no rule keeps it",
+    "max-age": "older than limits.max_age",
+    "max-count": "more than limits.max_count",
+    "safety-last": "more safety snapshots than safety.last",
+    "safety-max-age": "a safety snapshot older than safety.max_age",
+}
+_COUNTED = {
+    "last": "number {n} of the last {of}",
+    "hourly": "newest of its hour ({n} of {of})",
+    "daily": "newest of its day ({n} of {of})",
+    "weekly": "newest of its week ({n} of {of})",
+    "monthly": "newest of its month ({n} of {of})",
+    "yearly": "newest of its year ({n} of {of})",
+    "safety": "safety snapshot {n} of {of}",
+}
+
+
+def why(reasons: Iterable[str]) -> str:
+    """Reasons as PreviewRetention has them, `POLICY: RULE`: each policy once, with its rules in
+    words; what isn't known stays as it is."""
+    of: dict[str, list[str]] = {}
+    for reason in reasons:
+        label, colon, rule = reason.rpartition(": ")
+        if label == "deferred":
+            label, rule = "", f"libvirt could not merge it yet, {rule}"
+        elif label and rule == "no-policy":
+            rule = "it is not in force"
+        of.setdefault(label if colon else "", []).append(_words(rule))
+    told = [
+        f"{label}: {', '.join(rules)}" if label else ", ".join(rules) for label, rules in of.items()
+    ]
+    return "; ".join(told)
+
+
+def _words(rule: str) -> str:
+    if counted := re.fullmatch(r"([a-z]+) ([0-9]+)/([0-9]+)", rule):
+        kind, n, of = counted.groups()
+        if kind in _COUNTED:
+            return _COUNTED[kind].format(n=n, of=of)
+    state = rule.removeprefix("state:")
+    return f"it is {state}" if state != rule else _WORDS.get(rule, rule)
