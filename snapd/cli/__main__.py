@@ -16,6 +16,7 @@ from .output import times
 from .output.screen import Screen
 from .parser import command_of, parse
 
+NOTHING_RUN = 125
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
@@ -35,8 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; its exit code."""
     # argparse may stumble before it knows: errors have their form from the first one on
-    screen = Screen(json="--json" in arguments)
-    times.choose(utc="--utc" in arguments, iso="--iso" in arguments)
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    screen = Screen(json="--json" in options)
+    times.choose(utc="--utc" in options, iso="--iso" in options)
     try:
         args = parse(arguments)
         screen = Screen(json=args.json, quiet=args.quiet or args.nul, nul=args.nul)
@@ -47,7 +49,8 @@ def run(arguments: list[str]) -> int:
     except (SnapdError, WireError, failures.JobFailed) as error:
         if command_of(arguments) == "check":  # monitoring has exit codes of its own
             return int(_action("check", "unknown")(screen, error))
-        return failures.report(screen, error)
+        code = failures.report(screen, error)
+        return NOTHING_RUN if command_of(arguments) == "with" else code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from ... import __version__
 from ...errors import InvalidArgument
-from . import keeping, looking, policies, snapshots, system
+from . import keeping, looking, policies, snapshots, system, trials
 from .common import FORMAT, Parser, bus_options
 from .optional import spell_out
 
@@ -23,6 +23,7 @@ exit codes:
   0 done    1 failed    2 wrong usage    3 not found    4 refused, nothing changed
   5 not authorized    6 virtsnapd or libvirt unavailable    130 interrupted
   virtsnap check: 0 OK    1 WARNING    2 CRITICAL    3 UNKNOWN
+  virtsnap with: the command's own, or 125 nothing was run    126 not executable    127 not found
 """
 
 
@@ -42,6 +43,7 @@ def build() -> Parser:
     system.add(commands)
     looking.add(commands)
     snapshots.add(commands)
+    trials.add(commands)
     keeping.add(commands)
     policies.add(commands)
     return parser
@@ -50,10 +52,17 @@ def build() -> Parser:
 def parse(arguments: list[str]) -> Namespace:
     """The command line, read. `action` names a function of the actions, `daemon` says whether it
     needs one. Raises InvalidArgument."""
-    args = build().parse_args(spell_out(arguments))
-    for value in vars(args).values():
+    of_with = command_of(arguments) == trials.WITH
+    ours, behind = trials.split(arguments) if of_with else (arguments, [])
+    args = build().parse_args(spell_out(ours))
+    several = [one for one in vars(args).values() if isinstance(one, list)]
+    for value in [*vars(args).values(), *(each for one in several for each in one)]:
         if isinstance(value, str) and not _is_text(value):
             raise InvalidArgument(f"argument {value!r} is not UTF-8: no name on the bus can be it")
+    if of_with:
+        if args.command:
+            raise InvalidArgument(f"write -- before the command: -- {args.command[0]}")
+        args.command = behind  # as it was typed, in whatever encoding
     return args
 
 
