@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import InvalidArgument
@@ -22,6 +23,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InvalidArgument(f"{message}; '{self.prog} --help' shows how")
+
+    def _match_arguments_partial(
+        self, actions: Sequence[argparse.Action], arg_strings_pattern: str
+    ) -> list[int]:
+        """Without this an optional argument counts as left out at the first option that stands
+        before it, as in `delete web-1 --yes one`."""
+        counts = super()._match_arguments_partial(actions, arg_strings_pattern)
+        while counts and not counts[-1] and "A" in arg_strings_pattern[sum(counts) :]:
+            counts.pop()
+        return counts
 
 
 def add_command(
@@ -68,7 +79,7 @@ def bus_options(parser: argparse.ArgumentParser, *, top: bool) -> None:
 
 class Names:
     """What a shell offers for an argument, looked up only when it asks. kind: vm, snapshot (of the
-    VM that was typed), foreign (of those, the foreign ones), policy, template, file."""
+    VM that was typed), foreign (of those, the foreign ones), policy, job, template, file."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -89,8 +100,8 @@ def vm_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
 
 
 def snapshot_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
-    how = {"metavar": "SNAPSHOT", "help": "name of a snapshot", **how}
-    offer(parser.add_argument("snapshot", **how), "snapshot")
+    how = {"dest": "snapshot", "metavar": "SNAPSHOT", "help": "name of a snapshot", **how}
+    offer(parser.add_argument(**how), "snapshot")
 
 
 def policy_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
