@@ -26,6 +26,7 @@ async def started(client: Client, screen: Screen, path: str, *, no_wait: bool) -
     shown) with --no-wait. Raises JobFailed."""
     if no_wait:
         screen.say(path)
+        screen.names([path])
         screen.document({"Path": path})
         return None
     row = await follow(client, screen, path)

@@ -56,7 +56,14 @@ def commands(parser: ArgumentParser | None = None) -> Iterator[ArgumentParser]:
         ("create web --max-pause 2min", "max_pause", 120),
         ("revert -- -rf --metadata", "vm", "-rf"),
         ("revert -- -rf --metadata", "snapshot", "--metadata"),
-        ("delete web -- --metadata", "snapshot", "--metadata"),
+        ("delete web -- --metadata", "snapshots", ["--metadata"]),
+        ("delete web --yes one two", "snapshots", ["one", "two"]),
+        ("delete web --bus-address unix:path=/x", "snapshots", []),
+        ("create web --no-memory name", "snapshot", "name"),
+        ("revert web --after running s", "snapshot", "s"),
+        ("revert --latest web", "snapshot", None),
+        ("revert web --before 1774695600 --policy p", "before", 1774695600),
+        ("undo web --yes", "yes", True),
         ("list -- --memory", "vm", "--memory"),
         ("adopt web a b --policy p", "names", ["a", "b"]),
         ("hold", "vm", ""),
@@ -99,6 +106,11 @@ def test_parse_command_line_gives_value(typed: str, key: str, value: object) -> 
         "policy validate f --count 1001",
         "policy validate f --after tomorrow",
         "revert web s --after dead",
+        "revert web s --latest",
+        "revert web --latest --before 2h",
+        "revert web --before soon",
+        "revert web --policy p",
+        "undo web s",
     ],
 )
 def test_parse_what_means_nothing_is_invalid_argument(typed: str) -> None:
@@ -125,8 +137,9 @@ def test_command_of_finds_it_also_where_the_rest_means_nothing(typed: str, comma
 
 
 def test_parse_argument_that_is_not_utf8_is_invalid_argument() -> None:
-    with pytest.raises(InvalidArgument, match="UTF-8"):
-        parse(["list", "\udcff"])
+    for typed in (["list", "\udcff"], ["delete", "web", "one", "\udcff"]):
+        with pytest.raises(InvalidArgument, match="UTF-8"):
+            parse(typed)
 
 
 def test_build_every_command_has_examples_that_parse() -> None:

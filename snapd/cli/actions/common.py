@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from ...errors import Unavailable
 from ..client import Client, Row
 from ..output import times
 from ..output.screen import Screen
 from ..output.text import name
+
+PICKED_BY = [
+    "Path",
+    "Name",
+    "DomainUUID",
+    "DomainName",
+    "Created",
+    "TimeKnown",
+    "State",
+    "Status",
+    "Origin",
+    "Policies",
+    "Pinned",
+    "Parent",
+    "Current",
+]
 
 
 def incomplete(screen: Screen, info: Row) -> None:
@@ -19,6 +36,18 @@ async def meant_by(client: Client, vm: str, snapshot: str) -> Row:
     else is reverted or deleted than what was shown."""
     (path,) = await client.ask("GetSnapshot", vm, snapshot)
     return await client.properties(path, "Snapshot")
+
+
+async def snapshots_of(client: Client, vm: str) -> list[Row]:
+    """All of a VM, as they are now, with what picking looks at. Raises Unavailable where the VM
+    could not be read: what was there a while ago is nothing to pick from."""
+    rows, info = await client.rows("ListSnapshots", vm, fields=PICKED_BY)
+    for row in info["Incomplete"]:
+        raise Unavailable(
+            f"VM {name(row['DomainName'] or vm)}: which snapshots it has cannot be told now: "
+            f"{row['ErrorMessage']}"
+        )
+    return rows
 
 
 def described(row: Row, screen: Screen) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..client import Client
+from ..client import Client, Row
 from ..confirm import confirm
 from ..output import previews
 from ..output.screen import Screen
@@ -13,13 +13,22 @@ YES = "yes"
 
 
 async def show(
-    client: Client, screen: Screen, title: str, verb: str, vm: str, snapshot: str, **options: Any
+    client: Client,
+    screen: Screen,
+    title: str,
+    verb: str,
+    vm: str,
+    snapshot: str,
+    *,
+    about: Row | None = None,
+    **options: Any,
 ) -> int:
-    """--preview. verb: Create, Revert, Delete; the exit code says whether it can be done."""
+    """--preview. verb: Create, Revert, Delete; the exit code says whether it can be done. about:
+    what the document says beside the preview."""
     (preview,) = await client.ask(f"Preview{verb}", vm, snapshot, **options)
     for line in [title, *previews.lines(preview, screen.bus)]:
         screen.say(line)
-    screen.document(preview)
+    screen.document({**preview, **(about or {})})
     return 0 if preview["Verdict"] == YES else previews.REFUSED
 
 

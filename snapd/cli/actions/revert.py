@@ -59,12 +59,9 @@ async def back_to(
     """Ask, and revert to that very snapshot: its UUID and time go into the call. The job's row, or
     the exit code where there is none. about: what stands in a preview's document as well."""
     options: dict[str, Any] = {
+        **way_back(args),
         "created": meant["Created"],
-        "safety_snapshot": False if args.no_safety_snapshot else None,
-        "after": args.after,
         "delete_after": args.delete_after or None,
-        "force": args.force or None,
-        "discard_saved_state": args.discard_saved_state or None,
     }
     verb = ("Revert", meant["DomainUUID"], meant["Name"])
     if args.preview:
@@ -74,6 +71,16 @@ async def back_to(
     job = await client.act("RevertSnapshot", *verb[1:], **options)
     row = await started(client, screen, job, no_wait=args.no_wait)
     return 0 if row is None else row
+
+
+def way_back(args: Namespace) -> dict[str, Any]:
+    """How a VM goes back, as options of RevertSnapshot."""
+    return {
+        "safety_snapshot": False if args.no_safety_snapshot else None,
+        "after": args.after,
+        "force": args.force or None,
+        "discard_saved_state": args.discard_saved_state or None,
+    }
 
 
 async def kept(client: Client, row: Row) -> str:

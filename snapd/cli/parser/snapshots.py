@@ -1,4 +1,4 @@
-"""Commands that make, use and delete snapshots: create, revert, delete."""
+"""Commands that make, use and delete snapshots: create, revert, undo, delete."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from .common import (
     add_command,
     job_options,
+    offer,
+    past,
+    policy_option,
     preview_option,
     seconds,
     snapshot_argument,
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     _create(commands)
     _revert(commands)
+    _undo(commands)
     _delete(commands)
 
 
@@ -101,12 +105,16 @@ def _revert(commands: Commands) -> None:
         "bring a VM back to a snapshot",
         """virtsnap revert web-1 before-upgrade
         virtsnap revert web-1 before-upgrade --after running
+        virtsnap revert web-1 --latest                  to the newest: no safety one, no trial
+        virtsnap revert web-1 --latest --policy nightly
+        virtsnap revert web-1 --before 2026-11-24T02:30
+        virtsnap revert web-1 --before 2h --preview     which, and what would be lost
         virtsnap revert web-1 before-upgrade --preview               what would be lost
         virtsnap revert web-1 tried --delete-after                   throw a trial away
         virtsnap revert web-1 before-upgrade --no-safety-snapshot    what it is now is lost""",
     )
     vm_argument(parser)
-    snapshot_argument(parser)
+    _target(parser)
     way_back(parser)
     parser.add_argument(
         "--delete-after", action="store_true", help="delete the snapshot once the VM is back at it"
@@ -114,6 +122,26 @@ def _revert(commands: Commands) -> None:
     preview_option(parser)
     yes_option(parser)
     job_options(parser)
+
+
+def _target(parser: argparse.ArgumentParser) -> None:
+    """The snapshot to go back to, in exactly one way."""
+    one = parser.add_mutually_exclusive_group(required=True)
+    named = one.add_argument("snapshot", metavar="SNAPSHOT", nargs="?", help="name of a snapshot")
+    offer(named, "snapshot")
+    one.add_argument(
+        "--latest",
+        action="store_true",
+        help="the newest; never a safety snapshot, a trial, one that is broken or half made, or "
+        "one whose time is unknown or still to come",
+    )
+    one.add_argument(
+        "--before",
+        metavar="TIME",
+        type=past,
+        help="the newest of those from before that time, local, or so long ago: 90min, 2h, 3d, 1w",
+    )
+    policy_option(parser, help="with --latest or --before: only of those that this policy made")
 
 
 def way_back(parser: argparse.ArgumentParser) -> None:
@@ -142,20 +170,42 @@ def way_back(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _undo(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "undo",
+        "undo.undo",
+        "take the last revert of a VM back",
+        """virtsnap undo web-1
+        virtsnap undo web-1 --preview    what it would do, and what would be lost
+        virtsnap undo web-1 --yes        also where the VM was worked with since
+        virtsnap undo web-1              the second one takes the first one back""",
+    )
+    vm_argument(parser)
+    way_back(parser)
+    parser.set_defaults(delete_after=False)
+    preview_option(parser)
+    yes_option(parser)
+    job_options(parser)
+
+
 def _delete(commands: Commands) -> None:
     parser = add_command(
         commands,
         "delete",
         "delete.delete",
-        "delete a snapshot, whoever made it; what the VM is now stays as it is",
+        "delete snapshots, whoever made them; what the VM is now stays as it is",
         """virtsnap delete web-1 before-upgrade
+        virtsnap delete web-1 one two three          one after the other, children first
+        virtsnap delete web-1 'old-*'                all that fit; quoted for the shell
         virtsnap delete web-1 before-upgrade --yes
         virtsnap delete web-1 before-upgrade --children   with all that were made on top of it
         virtsnap delete web-1 --all-ours --dry-run   what would go, and what would stay
         virtsnap delete web-1 --all-ours             so that the VM can be undefined""",
     )
     vm_argument(parser)
-    snapshot_argument(parser, nargs="?", default="")
+    names = "names of snapshots, or globs; one that is a name is no glob"
+    snapshot_argument(parser, dest="snapshots", nargs="*", help=names)
     parser.add_argument(
         "--children", action="store_true", help="with all snapshots that descend from it"
     )
