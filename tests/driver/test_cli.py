@@ -111,8 +111,8 @@ def test_list_json_is_what_the_call_answers(running: House) -> None:
 
 def test_list_vm_by_uuid_shows_one_row_a_snapshot(running: House) -> None:
     heading, row = columns(cli(running, "list", WEB1))
-    assert (heading[0], row[0]) == ("SNAPSHOT", "by-hand")
-    assert "2023-11-14" in row[1] and "y ago" in row[2]
+    assert (heading[0].strip(), row[:2]) == ("SNAPSHOT", ["*", "by-hand"])
+    assert "2023-11-14" in row[2] and "y ago" in row[3]
 
 
 def test_list_vm_without_snapshots_says_how_to_take_one(running: House) -> None:

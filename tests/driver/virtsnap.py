@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import pty
@@ -69,6 +70,7 @@ class Terminal:
     def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
         self._master, self._process = master, process
         self.screen = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a letter
 
     def until(self, text: str, timeout: float = 20) -> None:
         """Read until the text is there."""
@@ -95,7 +97,7 @@ class Terminal:
             data = os.read(self._master, 65536)
         except OSError:  # EIO: nobody has the other end any more
             return False
-        self.screen += data.decode()
+        self.screen += self._decoder.decode(data)
         return bool(data)
 
 

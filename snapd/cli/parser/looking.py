@@ -56,11 +56,11 @@ def _list(commands: Commands) -> None:
         "list snapshots, of all VMs or of one; * is the current one",
         """virtsnap list
         virtsnap list web-1
-        virtsnap list web-1 --tree               what each was made on
+        virtsnap list web-1 --tree                   what each was made on
         virtsnap list --origin manual --older-than 30d
         virtsnap list web-1 --columns snapshot,created,disks
-        virtsnap list web-1 --policy nightly -q  names only; of all VMs: VM/SNAPSHOT
-        virtsnap list web-1 --json               for scripts""",
+        virtsnap list web-1 --policy nightly -q      names only; of all VMs: VM/SNAPSHOT
+        virtsnap list web-1 --json                   for scripts""",
     )
     vm_argument(parser, nargs="?", default="")
     parser.add_argument(
