@@ -41,7 +41,7 @@ def test_unpin_says_that_the_next_prune_deletes_it(house: House) -> None:
     house.start().act(uuid_of(0), "s-0", "Pin", "")
     done = cli(house, "unpin", "vm-0", "s-0")
     assert done.out == "VM vm-0: snapshot s-0 is not pinned\n"
-    assert "next prune deletes s-0 (keep1: no-rule-matches)" in done.err
+    assert "next prune deletes s-0 (keep1: no rule keeps it)" in done.err
     assert cli(house, "unpin", "vm-0", "s-1").err == ""
 
 
@@ -93,3 +93,17 @@ def test_keeping_refused_has_the_exit_code_of_its_error(
     shared: House, arguments: list[str], code: int
 ) -> None:
     assert cli(shared, *arguments).code == code
+
+
+def test_quiet_is_the_names_of_what_it_was_done_to(running: House) -> None:
+    def quiet(*words: str) -> tuple[str, str]:
+        done = cli(running, *words, "-q")
+        assert done.code == 0, done.err
+        return done.out, done.err
+
+    assert quiet("pin", "web-1", "by-hand") == ("by-hand\n", "")
+    assert quiet("unpin", "web-1", "by-hand") == ("by-hand\n", "")
+    assert quiet("describe", "web-1", "by-hand", "text") == ("by-hand\n", "")
+    assert quiet("hold", "web-1") == ("web-1\n", "")
+    assert quiet("unhold", "web-1") == ("web-1\n", "")
+    assert quiet("hold") == ("", "")

@@ -64,7 +64,7 @@ def test_keys_kind_is_what_the_reader_wants_there(key: str) -> None:
     """The reader is given a table where it wants none, and says what it wants."""
     kind = next(each.kind for each in POLICY if each.name == key)
     table, _, name = key.rpartition(".")
-    wrong = {table: {name: {}}} if table else {name: {}}
+    wrong: dict[str, object] = {table: {name: {}}} if table else {name: {}}
     faults = {f.key: f.message for f in check_definition("p", wrong, "api", "UTC").faults}
     wants = {"list": "a list", "number": "a whole number", "text": "text"}[kind]
     assert re.search(f"must be {wants}", faults[key]), faults[key]
@@ -139,7 +139,7 @@ def test_editor_none_or_one_that_cannot_be_read_is_said(environment: dict[str, s
         (["nightly: no-rule-matches"], "nightly: no rule keeps it"),
         (
             ["a: last 1/3", "a: daily 1/7", "a: newest", "b: held"],
-            "a: number 1 of the last 3, newest of its day (1 of 7), the newest never goes; "
+            "a: last 1 of 3, day 1 of 7, the newest, which never goes; "
             "b: held, so that nothing goes",
         ),
         (["gone: no-policy"], "gone: it is not in force"),
@@ -154,3 +154,9 @@ def test_editor_none_or_one_that_cannot_be_read_is_said(environment: dict[str, s
 )
 def test_why_says_each_policy_once_with_its_rules_in_words(reasons: list[str], words: str) -> None:
     assert fates.why(reasons) == words
+
+
+def test_why_of_one_policy_alone_need_not_name_it() -> None:
+    reasons = ["a: weekly 2/4", "b: monthly 1/12"]
+    assert fates.why(reasons, alone="a") == "week 2 of 4; b: month 1 of 12"
+    assert fates.policies([*reasons, "foreign", "deferred: children"]) == {"a", "b"}

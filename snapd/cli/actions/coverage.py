@@ -22,7 +22,7 @@ _COLUMNS = [
     Column("VM"),
     Column("HEALTH", words=True),
     *WORKS,
-    Column("NEXT RUN", spare=2),
+    Column("NEXT RUN", spare=6),
     Column("LAST SUCCESS", spare=1, words=True),
 ]
 

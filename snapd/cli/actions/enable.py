@@ -24,8 +24,8 @@ _COLUMNS = [
     Column("VM"),
     Column("STATE", spare=2, words=True),
     *WORKS,
-    Column("ALREADY UNDER", spare=6),
-    Column("FIRST RUN", spare=1),
+    Column("ALREADY UNDER", spare=1),
+    Column("FIRST RUN", spare=6),
 ]
 
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from ..client import Client, Row
 from ..confirm import confirm
-from ..output import times
+from ..output import fates, times
 from ..output.screen import Screen
 from ..output.text import name
 
@@ -46,6 +46,7 @@ async def adopt(client: Client, args: Namespace, screen: Screen) -> int:
     are = "count" if len(names) > 1 else "counts"
     screen.say(f"VM {name(domain['Name'])}: {what} {are} for policy {policy} now")
     await _fates(client, screen, domain["UUID"], names)
+    screen.names(names)
     rows, _info = await client.rows("ListSnapshots", domain["UUID"], policy=policy)
     screen.document({"rows": [row for row in rows if row["Name"] in names]})
     return 0
@@ -57,6 +58,7 @@ async def hold(client: Client, args: Namespace, screen: Screen) -> int:
     vm, policy = [args.vm] if args.vm else [], ["--policy", args.policy] if args.policy else []
     again = screen.command("unhold", *vm, options=policy)
     screen.say(f"{_of(args)} left alone until {until}; to take it back: {again}")
+    screen.names(vm)
     screen.document(
         {"VM": args.vm, "Policy": args.policy, "Until": args.until, "Reason": args.reason}
     )
@@ -66,6 +68,7 @@ async def hold(client: Client, args: Namespace, screen: Screen) -> int:
 async def unhold(client: Client, args: Namespace, screen: Screen) -> int:
     await client.act("Unhold", args.vm, args.policy)
     screen.say(f"{_of(args)} not held any more")
+    screen.names([args.vm] if args.vm else [])
     screen.document({"VM": args.vm, "Policy": args.policy})
     return 0
 
@@ -80,23 +83,26 @@ def _called(row: Row) -> str:
 
 
 async def _shown(client: Client, screen: Screen, path: str, line: str = "") -> int:
-    """Say it; with --json show the snapshot as it is now."""
+    """Say it; with --json show the snapshot as it is now, with --quiet its name."""
     if line:
         screen.say(line)
-    if screen.json:
-        screen.document({"Path": path, **await client.properties(path, "Snapshot")})
+    if not screen.text:
+        row = await client.properties(path, "Snapshot")
+        screen.names([row["Name"]])
+        screen.document({"Path": path, **row})
     return 0
 
 
 async def _fates(client: Client, screen: Screen, uuid: str, names: list[str]) -> None:
     """Say which of them the next prune is going to delete, and why."""
-    if screen.json:
+    if not screen.text:
         return
     rows, _info = await client.rows("PreviewRetention", uuid, "")
     for row in rows:
         if row["Name"] in names and not row["Keep"]:
-            why = ", ".join(row["Reasons"])
-            screen.note(f"the next prune deletes {name(row['Name'])} ({why}), unless it is pinned")
+            why = fates.why(row["Reasons"])
+            what = f"the next prune deletes {name(row['Name'])} ({why}), unless it is pinned"
+            screen.note(what, "warning")
 
 
 def _of(args: Namespace) -> str:

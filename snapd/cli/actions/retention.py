@@ -11,8 +11,7 @@ from ...errors import InvalidArgument
 from ..client import Client, Row
 from ..confirm import confirm
 from ..follow import started
-from ..output import times
-from ..output.fates import why
+from ..output import fates, times
 from ..output.screen import Screen
 from ..output.tables import Column
 from ..output.text import name, typable
@@ -22,7 +21,6 @@ KEPT, GOES = "kept", "let go"
 _COLUMNS = [
     Column("SNAPSHOT"),
     Column("CREATED", spare=1),
-    Column("AGE", spare=2),
     Column("FATE", words=True),
     Column("WHY", free=True),
 ]
@@ -35,12 +33,12 @@ async def preview(client: Client, args: Namespace, screen: Screen) -> int:
     rows, info = await client.rows(
         "PreviewRetention", args.vm, policy, definition=definition, at=args.at
     )
-    screen.table(_COLUMNS, [_cells(row, screen) for row in rows])
+    _show(screen, rows)
     going = _going(rows)
-    of = f", of those that policy {policy} made" if policy else ""
+    of = f", of those by policy {policy}" if policy else ""
     if rows:
         when = f"at {times.minute(args.at)}" if args.at else "at the next prune"
-        screen.say(f"{len(rows) - len(going)} are kept, {len(going)} let go {when}{of}")
+        screen.say(f"{len(rows) - len(going)} kept, {len(going)} let go {when}{of}")
     else:
         made = f" made by policy {policy}" if policy else ""
         screen.note(f"VM {name(args.vm)} has no snapshot{made}: nothing is let go")
@@ -66,8 +64,8 @@ async def confirm_prune(client: Client, args: Namespace, screen: Screen) -> int:
         screen.say(f"VM {vm}: retention lets nothing go; nothing was done")
         screen.document({"Path": "/", "Result": {"Deleted": [], "Stays": []}})
         return 0
-    screen.table(_COLUMNS, [_cells(row, screen) for row in going])
-    screen.say(f"{len(going)} of {len(rows)} snapshots are let go")
+    _show(screen, going)
+    screen.say(f"let go: {len(going)} of {len(rows)} snapshots")
     confirm(screen, f"Delete these {len(going)} snapshots of VM {vm}?", yes=args.yes)
     job = await client.act("ConfirmPrune", domain["UUID"], args.policy, info["Plan"])
     row = await started(client, screen, job, no_wait=args.no_wait)
@@ -86,14 +84,19 @@ def _going(rows: list[Row]) -> list[Row]:
     return [row for row in rows if not row["Keep"]]
 
 
-def _cells(row: Row, screen: Screen) -> list[str]:
-    return [
-        name(row["Name"]),
-        times.minute(row["Created"]),
-        times.age(row["Created"], screen.now),
-        KEPT if row["Keep"] else GOES,
-        why(row["Reasons"]),
+def _show(screen: Screen, rows: list[Row]) -> None:
+    named = fates.policies(reason for row in rows for reason in row["Reasons"])
+    alone = next(iter(named)) if len(named) == 1 else ""
+    cells = [
+        [
+            name(row["Name"]),
+            times.minute(row["Created"]),
+            KEPT if row["Keep"] else GOES,
+            fates.why(row["Reasons"], alone),
+        ]
+        for row in rows
     ]
+    screen.table(_COLUMNS, cells)
 
 
 def _read(file: str) -> dict[str, Any]:
@@ -112,8 +115,8 @@ async def _tell_waiting(client: Client, screen: Screen, vm: str, going: list[Row
     problems, _info = await client.rows("ListProblems")
     for row in problems:
         if row["Problem"] == "prune-held" and vm in (row["DomainName"], row["DomainUUID"]):
-            label, colon, _rule = str(going[0]["Reasons"][0]).partition(": ")
-            policy = label if colon else "POLICY"  # safety snapshots go by no policy
+            named = fates.policies(reason for one in going for reason in one["Reasons"])
+            policy = min(named, default="POLICY")  # safety snapshots go by no policy
             again = typable(row["DomainName"], row["DomainUUID"])
             agree = screen.command("policy", "confirm", policy, again)
             screen.say(f"that is so much that it waits for a person; to agree: {agree}")

@@ -11,7 +11,7 @@ _OF = {
     "way": _CYAN,
     **dict.fromkeys(("critical", "failed", "crashed", "broken", "unknown", "overdue"), _RED),
     **dict.fromkeys(
-        ("warning", "needs-attention", "paused", "suspended", "none", "never"), _YELLOW
+        ("warning", "needs-attention", "let go", "paused", "suspended", "none", "never"), _YELLOW
     ),
     **dict.fromkeys(("ok", "running", "done", "made", "yes", "current", "*"), _GREEN),
     **dict.fromkeys(("shutoff", "skipped", "cancelled"), _DIM),

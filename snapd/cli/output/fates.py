@@ -13,7 +13,7 @@ _WORDS = {
     "no-policy": "no policy in force made it",
     "no-keep-rule": "nothing says what to keep",
     "held": "held, so that nothing goes",
-    "newest": "the newest never goes",
+    "newest": "the newest, which never goes",
     "within": "within the time of keep.within",
     "no-rule-matches": "no rule keeps it",
     "max-age": "older than limits.max_age",
@@ -22,19 +22,19 @@ _WORDS = {
     "safety-max-age": "a safety snapshot older than safety.max_age",
 }
 _COUNTED = {
-    "last": "number {n} of the last {of}",
-    "hourly": "newest of its hour ({n} of {of})",
-    "daily": "newest of its day ({n} of {of})",
-    "weekly": "newest of its week ({n} of {of})",
-    "monthly": "newest of its month ({n} of {of})",
-    "yearly": "newest of its year ({n} of {of})",
-    "safety": "safety snapshot {n} of {of}",
+    "last": "last",
+    "hourly": "hour",
+    "daily": "day",
+    "weekly": "week",
+    "monthly": "month",
+    "yearly": "year",
+    "safety": "safety snapshot",
 }
 
 
-def why(reasons: Iterable[str]) -> str:
+def why(reasons: Iterable[str], alone: str = "") -> str:
     """Reasons as PreviewRetention has them, `POLICY: RULE`: each policy once, with its rules in
-    words; what isn't known stays as it is."""
+    words; what isn't known stays as it is. alone: a policy that need not be named."""
     of: dict[str, list[str]] = {}
     for reason in reasons:
         label, colon, rule = reason.rpartition(": ")
@@ -43,16 +43,22 @@ def why(reasons: Iterable[str]) -> str:
         elif label and rule == "no-policy":
             rule = "it is not in force"
         of.setdefault(label if colon else "", []).append(_words(rule))
-    told = [
-        f"{label}: {', '.join(rules)}" if label else ", ".join(rules) for label, rules in of.items()
-    ]
-    return "; ".join(told)
+    return "; ".join(
+        f"{label}: {', '.join(rules)}" if label not in ("", alone) else ", ".join(rules)
+        for label, rules in of.items()
+    )
+
+
+def policies(reasons: Iterable[str]) -> set[str]:
+    """The policies that reasons name."""
+    labels = (reason.rpartition(": ")[0] for reason in reasons)
+    return {label for label in labels if label not in ("", "deferred")}
 
 
 def _words(rule: str) -> str:
     if counted := re.fullmatch(r"([a-z]+) ([0-9]+)/([0-9]+)", rule):
         kind, n, of = counted.groups()
         if kind in _COUNTED:
-            return _COUNTED[kind].format(n=n, of=of)
+            return f"{_COUNTED[kind]} {n} of {of}"
     state = rule.removeprefix("state:")
     return f"it is {state}" if state != rule else _WORDS.get(rule, rule)
