@@ -36,6 +36,7 @@ _LISTS = {
     "vm": "ListDomains",
     "snapshot": "ListSnapshots",
     "foreign": "ListSnapshots",
+    "trial": "ListSnapshots",
     "policy": "ListPolicies",
     "job": "ListJobs",
 }
@@ -140,7 +141,7 @@ def names(kind: str, args: Namespace) -> list[str]:
         _wanted.add("files")
         return templates.known()
     vm = getattr(args, "vm", None) or ""
-    if kind in ("snapshot", "foreign") and not vm:
+    if _LISTS[kind] == "ListSnapshots" and not vm:
         return []
     try:
         return asyncio.run(_ask(kind, vm, args.bus))
@@ -153,10 +154,10 @@ async def _ask(kind: str, vm: str, bus: str) -> list[str]:
         transport = await Transport.connect(bus)
         # by its unique name, for which the bus starts nothing
         (owner,) = await transport.bus_call("GetNameOwner", "s", paths.NAME)
-        field = "Verb" if kind == "job" else "Name"
+        field = "Path" if kind == "job" else "Name"
         options = {"fields": variant("as", [field]), "limit": variant("u", MOST)}
-        if kind == "foreign":
-            options["origin"] = variant("s", "foreign")
+        if kind in ("foreign", "trial"):
+            options["origin"] = variant("s", kind)
         of_vm = _LISTS[kind] == "ListSnapshots"
         what = ("sa{sv}", vm, options) if of_vm else ("a{sv}", options)
         out = await transport.call(owner, paths.ROOT, _MANAGER, _LISTS[kind], *what)

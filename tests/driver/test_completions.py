@@ -177,6 +177,21 @@ def test_fish_offers_every_name_as_it_is(host: House, home: Path) -> None:
     assert fish(home, f"{bus} policy show ") == (["hourly"], "")
 
 
+def test_fish_offers_the_jobs_that_there_are(host: House, home: Path) -> None:
+    host.client.create("a b")
+    numbers = [row["Path"].rpartition("/")[2] for row in host.client.rows("ListJobs")]
+    offered = fish(home, f"virtsnap --bus-address {host.address} jobs ")
+    assert numbers and offered == (numbers, "")
+
+
+def test_fish_offers_only_trials_to_accept_or_discard(host: House, home: Path) -> None:
+    host.client.create("a b", "mine")
+    host.client.create("a b", "tried", trial=True)
+    for verb in ("accept", "discard"):
+        offered = fish(home, f"virtsnap --bus-address {host.address} {verb} 'a b' ")
+        assert offered == (["tried"], "")
+
+
 def test_fish_offers_commands_options_values_and_files(home: Path) -> None:
     (home / "my policy.toml").touch()
     assert {"history", "policy", "list"} < set(fish(home, "virtsnap ")[0])

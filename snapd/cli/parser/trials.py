@@ -9,7 +9,6 @@ from .common import (
     job_options,
     offer,
     preview_option,
-    snapshot_argument,
     vm_argument,
     yes_option,
 )
@@ -110,7 +109,14 @@ def _discard(commands: Commands) -> None:
 
 def _which(parser: Parser) -> None:
     vm_argument(parser)
-    snapshot_argument(parser, nargs="?", default="", help="name of the trial, where it has several")
+    name = parser.add_argument(
+        "snapshot",
+        metavar="SNAPSHOT",
+        nargs="?",
+        default="",
+        help="name of the trial, where it has several",
+    )
+    offer(name, "trial")
     parser.add_argument("--latest", action="store_true", help="of several trials the newest")
 
 
@@ -120,14 +126,17 @@ def _with(commands: Commands) -> None:
         WITH,
         "with_command.run_with",
         "take a snapshot of a VM, run a command on this host (not in the guest), and delete the "
-        "snapshot where it succeeded, else offer the way back; its exit code is the command's. The "
-        "snapshot is a trial: no policy counts or deletes it. The command finds VIRTSNAP_VM and "
-        "VIRTSNAP_SNAPSHOT in its environment; standard input and output are its own: what "
-        "virtsnap says is on standard error, with --json as its last line",
+        "snapshot where it succeeded, else offer the way back",
         """virtsnap with web-1 -- ansible-playbook upgrade.yml
         virtsnap with web-1 --keep -- ssh root@web-1 apt-get -y full-upgrade
         virtsnap with web-1 --no-memory --name before-upgrade -- make upgrade""",
         daemon=False,
+    )
+    parser.description = (
+        f"{parser.description} The exit code is the command's. The snapshot is a trial: no policy "
+        "counts or deletes it. The command finds VIRTSNAP_VM and VIRTSNAP_SNAPSHOT in its "
+        "environment; standard input and output are its own: what virtsnap says is on standard "
+        "error, with --json as the last line there."
     )
     parser.usage = "%(prog)s [options] VM -- COMMAND [ARGUMENT ...]"
     vm_argument(parser)
