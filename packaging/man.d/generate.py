@@ -196,9 +196,9 @@ def exit_codes(parser: argparse.ArgumentParser) -> str:
 # --- files, interfaces
 
 
-def key_list(keys: Iterable[tuple[str, str, str]]) -> str:
+def key_list(keys: Iterable[tuple[str, ...]]) -> str:
     lines = []
-    for name, default, meaning in keys:
+    for name, default, meaning, *_ in keys:
         what = default if default == "required" else f"default: {default}"
         lines.append(item(f"**{plain(name)}** ({plain(what)})", plain(meaning)))
     return "\n\n".join(lines)
