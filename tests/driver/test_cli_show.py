@@ -124,7 +124,7 @@ def test_show_of_a_vm_that_is_gone_is_answered_from_history(trees: House) -> Non
     trees.start().rows("ListDomains")
     done = cli(trees, "show", "bare", "mine")
     assert done.code == 0
-    assert done.out.splitlines()[0] == "VM bare: snapshot mine went with its VM"
+    assert done.out.splitlines()[0] == "VM bare: snapshot mine is not there any more, nor is the VM"
 
 
 @pytest.mark.parametrize(

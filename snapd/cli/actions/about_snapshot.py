@@ -103,8 +103,8 @@ def _show_gone(screen: Screen, acts: Sequence[Row], error: Exception) -> int:
     from .history import COLUMNS, cells
 
     vm, snapshot = name(acts[0]["DomainName"]), name(acts[0]["SnapshotName"])
-    is_what = "is not there any more" if isinstance(error, NoSuchSnapshot) else "went with its VM"
-    screen.say(f"VM {vm}: snapshot {snapshot} {is_what}", "heading")
+    too = "" if isinstance(error, NoSuchSnapshot) else ", nor is the VM"
+    screen.say(f"VM {vm}: snapshot {snapshot} is not there any more{too}", "heading")
     facts.show(screen, gone_facts(acts, screen.now))
     screen.say()
     screen.table(COLUMNS, [cells(act, screen) for act in acts])

@@ -60,7 +60,7 @@ async def jobs(client: Client, args: Namespace, screen: Screen) -> int:
 
 
 async def _one(client: Client, args: Namespace, screen: Screen) -> int:
-    path = args.job
+    path, screen.format = args.job, "job"
     try:
         if args.cancel:
             await client.act_on(path, "Job", "Cancel")
@@ -96,7 +96,7 @@ async def _cancelled(client: Client, screen: Screen, path: str) -> int:
     else:
         screen.say(f"job {number(path)} had ended: {row['State']}")
     screen.names([number(path)])
-    screen.document(row)
+    screen.document({**row, "Parts": []})
     return 0 if row["State"] == "cancelled" else FAILED
 
 

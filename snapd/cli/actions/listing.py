@@ -18,7 +18,7 @@ _ALSO = ("pinned", "current", "older_than", "newer_than")
 
 
 async def list_snapshots(client: Client, args: Namespace, screen: Screen) -> int:
-    used = _columns(args)
+    used = _columns(args) if screen.text else []
     fields = _fields(used, args) if screen.text else list(_PICKED_BY)
     asked = {key: getattr(args, key) for key in _ASKED}
     rows, info = await client.rows(
