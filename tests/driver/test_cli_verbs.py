@@ -265,3 +265,29 @@ def test_delete_several_quiet_on_a_terminal_asks_with_their_names(aged: House) -
         seen.type("\x03")
         assert seen.end() == 130
     assert names(aged) == {"by-hand", *AGES}
+
+
+def test_delete_name_in_another_unicode_form_is_the_one_that_is_meant(house: House) -> None:
+    served(house, {"cafe\u0301": 1700000100, "cafe": 1700000200})
+    assert cli(house, "delete", "web-1", "caf\u00e9", "cafe", "-0").out == "cafe\0cafe\u0301\0"
+    assert names(house) == {"by-hand"}
+
+
+def test_delete_hostile_names_by_a_glob_reach_no_terminal_as_they_are(house: House) -> None:
+    served(house, {"two&#10;rows": 1700000100, "&#x202e;gnp.exe": 1700000200, "-rf": 1700000300})
+    with terminal(house.address, "delete", "web-1", "*") as seen:
+        seen.until("[y/N]")
+        shown = seen.screen.replace("\r", "").replace("\n", "").replace("\x1b[K", "")
+        assert shown.isprintable()
+        for part in ("snapshot two\\nrows (", "snapshot \\u202egnp.exe (", "these 4 snapshots"):
+            assert part in seen.screen
+        seen.type("y\n")
+        assert seen.end() == 0
+    assert names(house) == set()
+
+
+def test_delete_all_ours_quiet_names_what_went(running: House) -> None:
+    cli(running, "create", "web-1", "one", "--no-memory")
+    assert cli(running, "delete", "web-1", "--all-ours", "-q").out == ""
+    assert cli(running, "delete", "web-1", "--all-ours", "--manual", "-q").out == "one\n"
+    assert cli(running, "delete", "web-1", "one", "--all-ours").code == 2

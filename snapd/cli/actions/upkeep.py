@@ -47,9 +47,9 @@ def _finding(row: Row) -> list[str]:
 
 async def delete_ours(client: Client, args: Namespace, screen: Screen) -> int:
     """delete VM --all-ours."""
-    if args.snapshot:
+    if args.snapshots:
         raise InvalidArgument(
-            f"--all-ours deletes more than {args.snapshot!r}; give one of the two"
+            f"--all-ours deletes more than {args.snapshots[0]!r}; give one of the two"
         )
     (path,) = await client.ask("GetDomain", args.vm)
     domain = await client.properties(path, "Domain")
@@ -63,6 +63,7 @@ async def delete_ours(client: Client, args: Namespace, screen: Screen) -> int:
     if row is None:
         return 0
     _tell(screen, domain, row["Result"], would=args.dry_run)
+    screen.names(row["Result"]["Deleted"])
     screen.document(row)
     failed = any(each["Reason"] not in _MEANT for each in row["Result"]["Stays"])
     return FAILED if failed else 0

@@ -1,0 +1,92 @@
+"""virtsnap delete of several, where nobody may or can be asked any more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from argparse import Namespace
+from typing import Any
+
+import pytest
+
+from snapd.cli.actions.delete import delete
+from snapd.cli.client import Client, Row
+from snapd.cli.output.screen import Screen
+from snapd.errors import Busy, NotAuthorized, OutcomeUnknown, SnapdError
+from snapd.wire import fault
+from snapd.wire.fault import WireError
+
+NAMES = ("a", "b", "c")
+
+
+class Refusing(Client):
+    """Three snapshots of one VM; the second that is deleted is refused so."""
+
+    def __init__(self, error: SnapdError | WireError) -> None:
+        self.error = error
+        self.asked: list[str] = []
+
+    async def rows(self, member: str, *arguments: str, **options: Any) -> tuple[list[Row], Row]:
+        assert member == "ListSnapshots"
+        snapshot = {
+            "DomainUUID": "u",
+            "DomainName": "web-1",
+            "Status": "ok",
+            "Parent": "/",
+            "Pinned": False,
+        }
+        rows = [
+            {**snapshot, "Path": f"/{name}", "Name": name, "Created": 100 - n}
+            for n, name in enumerate(NAMES)
+        ]
+        return rows, {"Incomplete": []}
+
+    async def act(self, member: str, *arguments: Any, **options: Any) -> str:
+        assert (member, arguments[0]) == ("DeleteSnapshot", "u")
+        self.asked.append(arguments[1])
+        if arguments[1] == "b":
+            raise self.error
+        return f"/job/{arguments[1]}"
+
+    async def wait(self, job: str, seconds: int) -> Row:
+        return {"Deleted": [job.rpartition("/")[2]]}
+
+    async def properties(self, path: str = "", interface: str = "Manager") -> Row:
+        return {"State": "done", "Result": {}, "Warnings": [], "DomainName": "web-1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "asked", "outcomes"),
+    [
+        (Busy("held"), 4, ["a", "b", "c"], ["done", "failed", "done"]),
+        (OutcomeUnknown("gone"), 1, ["a", "b", "c"], ["done", "failed", "done"]),
+        (NotAuthorized("no"), 5, ["a", "b"], ["done", "failed", "not-tried"]),
+        (WireError(fault.NO_REPLY, "none"), 6, ["a", "b"], ["done", "failed", "not-tried"]),
+        (WireError(fault.SERVICE_UNKNOWN, "none"), 6, ["a", "b"], ["done", "failed", "not-tried"]),
+    ],
+)
+def test_delete_stops_where_the_next_one_would_be_refused_for_the_same(
+    error: SnapdError | WireError,
+    code: int,
+    asked: list[str],
+    outcomes: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client = Refusing(error)
+    args = Namespace(
+        vm="web-1",
+        snapshots=list(NAMES),
+        all_ours=False,
+        manual=False,
+        dry_run=False,
+        children=False,
+        preview=False,
+        no_wait=False,
+        yes=True,
+    )
+    assert asyncio.run(delete(client, args, Screen(json=True))) == code
+    assert client.asked == asked
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["Name"] for row in rows] == list(NAMES)
+    assert [row["Outcome"] for row in rows] == outcomes
+    assert rows[1]["ErrorName"] == error.name
