@@ -17,12 +17,14 @@ from snapd.wire import fault
 from snapd.wire.fault import WireError
 
 NAMES = ("a", "b", "c")
+_OFF = ("all_ours", "manual", "dry_run", "children", "preview", "no_wait")
+ARGS = Namespace(vm="web-1", snapshots=list(NAMES), yes=True, **dict.fromkeys(_OFF, False))
 
 
 class Refusing(Client):
-    """Three snapshots of one VM; the second that is deleted is refused so."""
+    """Three snapshots of one VM; deleting the second one fails so."""
 
-    def __init__(self, error: SnapdError | WireError) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
         self.asked: list[str] = []
 
@@ -73,20 +75,17 @@ def test_delete_stops_where_the_next_one_would_be_refused_for_the_same(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     client = Refusing(error)
-    args = Namespace(
-        vm="web-1",
-        snapshots=list(NAMES),
-        all_ours=False,
-        manual=False,
-        dry_run=False,
-        children=False,
-        preview=False,
-        no_wait=False,
-        yes=True,
-    )
-    assert asyncio.run(delete(client, args, Screen(json=True))) == code
+    assert asyncio.run(delete(client, ARGS, Screen(json=True))) == code
     assert client.asked == asked
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["Name"] for row in rows] == list(NAMES)
     assert [row["Outcome"] for row in rows] == outcomes
     assert rows[1]["ErrorName"] == error.name
+
+
+def test_delete_interrupted_says_that_the_rest_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    client = Refusing(asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(delete(client, ARGS, Screen(json=False)))
+    assert client.asked == ["a", "b"]
+    assert "the other 1 stay as they are" in capsys.readouterr().err

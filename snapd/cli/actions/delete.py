@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from argparse import Namespace
 from typing import Any
 
@@ -112,6 +113,10 @@ async def _each(client: Client, screen: Screen, meant: list[Row]) -> int:
             # who may not, and who is not there, is not asked again for each
             over = shown in (NOT_AUTHORIZED, UNAVAILABLE)
             rows.append(_failed(one, error))
+        except asyncio.CancelledError:
+            if rest := len(meant) - len(rows) - 1:
+                screen.note(f"the other {rest} stay as they are")
+            raise
     gone = [row["Name"] for row in rows if row["Outcome"] == "done"]
     if len(gone) < len(meant):
         vm = name(meant[0]["DomainName"])
