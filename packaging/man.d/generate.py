@@ -111,7 +111,7 @@ def _word(action: argparse.Action) -> str:
 def _value(action: argparse.Action) -> str:
     if action.nargs == 0:
         return ""
-    if action.choices:
+    if action.choices and not action.metavar:
         return f" *{plain('|'.join(map(str, action.choices)))}*"
     return f" *{plain(str(action.metavar))}*"
 
@@ -128,8 +128,10 @@ def arguments(parser: argparse.ArgumentParser, title: str, but: str = "") -> str
 
 
 def _of(parser: argparse.ArgumentParser, title: str) -> Iterator[argparse.Action]:
+    """Those of a group; with "options" also of the groups that a command has of its own."""
     for group in parser._action_groups:
-        if title in ("", group.title):
+        own = group.title not in ("positional arguments", "general options")
+        if title in ("", group.title) or (own and title == "options"):
             for action in group._group_actions:
                 subcommands = isinstance(action, argparse._SubParsersAction)
                 if not subcommands and action.help != argparse.SUPPRESS:

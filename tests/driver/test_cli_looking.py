@@ -239,7 +239,7 @@ def test_list_names_are_as_they_are_with_a_nul_behind_each(house: House) -> None
 
 
 def test_list_vms_names_can_be_told_from_their_snapshots(host_of_trees: House) -> None:
-    """As --help says: everything before the first slash is the VM's name."""
+    """libvirt has no slash in a VM's name: what stands before the first one is it."""
     for one in names(host_of_trees):
         vm, _, snapshot = one.partition("/")
         assert snapshot in host_of_trees.client.snapshots(vm)

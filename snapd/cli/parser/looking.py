@@ -80,18 +80,18 @@ def _list(commands: Commands) -> None:
 
 def _picked(parser: Parser) -> None:
     """Which of the snapshots; all that are given have to hold."""
-    group = parser.add_argument_group("which ones (all of them)")
-    group.add_argument("--origin", choices=ORIGINS, help="who wanted it")
-    offer(group.add_argument("--policy", metavar="P", help="those that count for it"), "policy")
-    group.add_argument("--kind", choices=KINDS, help="inside the images, or in overlay files")
-    group.add_argument("--pinned", action="store_true", help="those that are pinned")
-    group.add_argument("--current", action="store_true", help="the current one of each VM")
+    group = parser.add_argument_group("which ones (all that is given has to hold)")
+    group.add_argument("--origin", choices=ORIGINS, help="only those of that origin")
+    offer(group.add_argument("--policy", metavar="P", help="only what counts for it"), "policy")
+    group.add_argument("--kind", choices=KINDS, help="only those of that kind")
+    group.add_argument("--pinned", action="store_true", help="only those that are pinned")
+    group.add_argument("--current", action="store_true", help="only the current one of each VM")
     for option, made in (("--older-than", "before"), ("--newer-than", "after")):
         group.add_argument(
             option,
             metavar="AGE",
             type=past,
-            help=f"made {made} then: 12h, 30d, 4w, or a time; none whose time is unknown",
+            help=f"only what was made {made} then: 12h, 30d, 4w, or a time; no unknown ones",
         )
 
 
@@ -122,14 +122,16 @@ def _domains(commands: Commands) -> None:
         virtsnap domains --unsupported       no snapshot of them can be made
         virtsnap domains --running --failed -q""",
     )
-    group = parser.add_argument_group("which ones (all of them)")
-    group.add_argument("--unprotected", action="store_true", help="under no policy")
+    group = parser.add_argument_group("which ones (all that is given has to hold)")
+    group.add_argument("--unprotected", action="store_true", help="only those under no policy")
     group.add_argument(
-        "--unsupported", action="store_true", help="of which no snapshot can be made, whatever kind"
+        "--unsupported",
+        action="store_true",
+        help="only those of which no snapshot can be made, of whatever kind",
     )
-    group.add_argument("--failed", action="store_true", help="whose last run failed")
+    group.add_argument("--failed", action="store_true", help="only those whose last run failed")
     state = group.add_mutually_exclusive_group()
-    state.add_argument("--state", choices=STATES, help="what they do now")
+    state.add_argument("--state", choices=STATES, help="only those that do that now")
     state.add_argument(
         "--running", action="store_const", const="running", dest="state", help="as --state running"
     )
@@ -153,8 +155,8 @@ def _jobs(commands: Commands) -> None:
     )
     offer(job, "job")
     group = parser.add_argument_group("which ones, without JOB")
-    offer(group.add_argument("--vm", metavar="VM", help="of that VM"), "vm")
-    group.add_argument("--state", choices=JOB_STATES, help="in that state")
+    offer(group.add_argument("--vm", metavar="VM", help="only those of that VM"), "vm")
+    group.add_argument("--state", choices=JOB_STATES, help="only those in that state")
     act = parser.add_mutually_exclusive_group()
     act.add_argument("--wait", action="store_true", help="wait until it ends; Ctrl-C leaves it be")
     act.add_argument(
