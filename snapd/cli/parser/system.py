@@ -62,7 +62,8 @@ def add(commands: Commands) -> None:
     vm_argument(history, nargs="?", default="")
     snapshot_argument(history, nargs="?", default="", help="of this one only, also if gone")
     policy_option(history, default="", help="what was done for this policy, or to it")
-    history.add_argument("--verb", choices=VERBS, default="", help="this only: %(choices)s")
+    verbs = f"this only: {', '.join(VERBS)}"
+    history.add_argument("--verb", metavar="VERB", choices=VERBS, default="", help=verbs)
     ago = "a time, or how long ago: 3h, 2d, 1w"
     history.add_argument("--since", metavar="TIME", type=past, help=f"not what was before: {ago}")
     history.add_argument("--until", metavar="TIME", type=past, help="not what was after")
