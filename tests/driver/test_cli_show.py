@@ -91,6 +91,20 @@ def test_show_names_only_is_its_name_where_it_is_there(trees: House) -> None:
     assert (gone.code, gone.out) == (0, "")
 
 
+def test_show_hostile_names_are_escaped_and_in_no_command(house: House) -> None:
+    house.serve_text(host({"two\nrows": "", "\u202egnp": "two\nrows", "-rf": "two\nrows"}, "-rf"))
+    house.start()
+    shown = cli(house, "show", "web", "two\nrows").out
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    said = facts(shown)
+    assert shown.startswith("VM web: snapshot two\\nrows\n")
+    assert said["children"] == "\\u202egnp, -rf"
+    assert said["revert"] == "nothing is known to be in the way"
+    dashed = cli(house, "show", "web", "--", "-rf").out
+    assert facts(dashed)["revert"].endswith(" revert --preview web -- -rf says more")
+    assert facts(dashed)["parent"] == "two\\nrows"
+
+
 # --- gone
 
 

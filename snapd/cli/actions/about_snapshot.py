@@ -89,9 +89,11 @@ def _way(screen: Screen, row: Row, verb: str, blocker: str) -> str:
     """What is known to be in the way, or the command that looks."""
     if blocker not in ("", "unchecked"):
         return f"not now: {words.reason(blocker)}"
+    known = "not looked at yet" if blocker else "nothing is known to be in the way"
+    if not row["Name"].isprintable():  # as it is shown it could not be typed
+        return known
     vm = typable(row["DomainName"], row["DomainUUID"])
     look = screen.command(verb, vm, row["Name"], options=["--preview"])
-    known = "not looked at yet" if blocker else "nothing is known to be in the way"
     return f"{known}; {look} says more"
 
 
