@@ -53,7 +53,7 @@ class Signal:
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """What subscribe() gave; close() ends it."""
+    """What subscribe() gave; close() ends it. arg0: the first argument, None = any."""
 
     callback: Callable[[Signal], None]
     sender: str
@@ -62,6 +62,7 @@ class Subscription:
     member: str
     rule: str
     _end: Callable[[Subscription], Awaitable[None]]
+    arg0: str | None = None
 
     def wants(self, message: Message, owner: str) -> bool:
         """owner: the unique name behind `sender` now. The bus lets any peer send us a signal
@@ -71,6 +72,7 @@ class Subscription:
             and (not self.path or message.path == self.path)
             and (not self.interface or message.interface == self.interface)
             and (not self.member or message.member == self.member)
+            and (self.arg0 is None or message.body[:1] == [self.arg0])
         )
 
     async def close(self) -> None:

@@ -225,12 +225,15 @@ class Transport:
         path: str = "",
         interface: str = "",
         member: str = "",
+        arg0: str | None = None,
     ) -> Subscription:
         """Call back, on the loop, for every such signal that really comes from `sender`, a
-        unique or well-known name whose owner may change."""
+        unique or well-known name whose owner may change. arg0: what its first argument has to be,
+        a string without quotes; None = whatever."""
         parts = {"sender": sender, "path": path, "interface": interface, "member": member}
-        rule = match_rule(parts)
-        made = Subscription(callback, sender, path, interface, member, rule, self._unsubscribe)
+        rule = match_rule(parts) + (f",arg0='{arg0}'" if arg0 is not None else "")
+        end = self._unsubscribe
+        made = Subscription(callback, sender, path, interface, member, rule, end, arg0)
         if not sender.startswith(":") and sender != FREEDESKTOP:
             await self.add_match(owner_rule(sender))
             self._owners.pop(sender, None)

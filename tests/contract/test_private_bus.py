@@ -313,6 +313,25 @@ def test_signal_of_somebody_else_is_not_taken(bus: PrivateBus) -> None:
     asyncio.run(main())
 
 
+def test_signal_is_picked_by_its_first_argument_also_an_empty_one(bus: PrivateBus) -> None:
+    async def main() -> None:
+        async with shop(bus) as (made, _), connected(bus) as (client,):
+            got: list[tuple[str, Any]] = []
+            for wanted in ("one", ""):
+                await client.subscribe(
+                    lambda signal, wanted=wanted: got.append((wanted, signal.body[0])),  # type: ignore[misc]
+                    sender=NAME,
+                    member="Shaken",
+                    arg0=wanted,
+                )
+            for text in ("one", "two", "", "one more"):
+                made.signals.signal(ROOT, BOX, "Shaken", text, {})
+            await echo(client, "after the signals")
+            assert got == [("one", "one"), ("", "")]
+
+    asyncio.run(main())
+
+
 def test_bus_killed_ends_the_wait_and_every_call(bus: PrivateBus) -> None:
     async def main() -> None:
         async with shop(bus), connected(bus) as (client,):
