@@ -109,6 +109,18 @@ def test_accept_on_a_terminal_asks_and_no_leaves_it(running: House) -> None:
     assert names(running) == ["by-hand"]
 
 
+def test_accept_of_another_snapshot_than_was_shown_is_refused(running: House) -> None:
+    cli(running, "try", "web-1", "one")
+    with terminal(running.address, "accept", "web-1") as seen:
+        seen.until("[y/N]")
+        running.client.delete("web-1", "one")
+        time.sleep(1.1)  # libvirt's times are whole seconds
+        running.client.create("web-1", "one", trial=True)
+        seen.type("y\n")
+        assert seen.end() == 4
+    assert names(running) == ["by-hand", "one"]
+
+
 def test_accept_pinned_trial_is_refused(running: House) -> None:
     cli(running, "try", "web-1", "one")
     running.client.act("web-1", "one", "Pin", "")

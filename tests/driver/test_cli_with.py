@@ -346,6 +346,15 @@ def test_with_failed_on_a_terminal_asks_whether_to_go_back(answer: str, running:
         assert origins == ["foreign", "trial"]
 
 
+def test_with_terminated_on_a_terminal_does_not_ask(running: House) -> None:
+    with in_terminal(
+        running, "trap 'exit 4' TERM; kill $PPID; while :; do sleep 0.1; done"
+    ) as seen:
+        assert seen.end() == 4
+    assert "[y/N]" not in seen.screen
+    assert trial(running) in seen.screen
+
+
 def test_with_typed_ahead_is_no_answer(running: House, tmp_path: Path) -> None:
     go = tmp_path / "go"
     with in_terminal(

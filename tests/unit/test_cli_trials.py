@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,14 @@ def test_parse_with_without_vm_or_dashes_is_invalid_argument(typed: str) -> None
 
 
 @contextmanager
-def shell(script: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that runs a shell script as `with` would run it, and prints how that ended."""
+def shell(
+    script: str, first: str = "", words: Sequence[str] = ("sh", "-c")
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs a shell script as `with` would run it, and prints how that ended.
+    first: Python that it runs before; words: those before the script."""
     code = (
-        "import os, sys\nfrom snapd.cli.child import run\n"
-        "ended = run(['sh', '-c', sys.argv[1]], os.environ)\n"
+        f"import os, signal, sys\n{first}\nfrom snapd.cli.child import run\n"
+        f"ended = run({[*words]} + sys.argv[1:], os.environ)\n"
         "print(ended.status, ended.signal, ended.told, ended)"
     )
     process = subprocess.Popen(
@@ -149,10 +152,44 @@ def test_run_signal_of_a_process_is_passed_on_and_the_command_waited_for(name: s
 
 def test_run_command_has_the_signals_that_we_had() -> None:
     """Python ignores SIGPIPE, and we hold others back: a command must find neither."""
-    with shell("grep -E '^Sig(Blk|Ign)' /proc/self/status") as process:
+    # a shell would clear its mask by itself
+    with shell("/proc/self/status", words=("grep", "-E", "^Sig(Blk|Ign)")) as process:
         found = said(process).split()
     assert int(found[1], 16) == 0
     assert not int(found[3], 16) & 1 << (signal.SIGPIPE - 1)
+
+
+def test_run_status_comes_also_where_our_parent_ignored_children() -> None:
+    first = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    with shell("exit 3", first) as process:
+        assert said(process) == "3 0 False failed with exit status 3\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "name", "told"),
+    [
+        ("", "TERM", "interrupted [15]"),
+        ("", "HUP", "interrupted [1]"),
+        ("", "INT", "interrupted []"),
+        # as after nohup, or of a job that a script has begun in the background
+        ("signal.signal(signal.SIGHUP, signal.SIG_IGN)", "HUP", "undisturbed []"),
+        ("signal.signal(signal.SIGINT, signal.SIG_IGN)", "INT", "undisturbed []"),
+        ("signal.signal(signal.SIGINT, signal.SIG_IGN)", "TERM", "interrupted [15]"),
+    ],
+)
+def test_interrupts_signals_end_our_work_unless_they_are_ignored(
+    first: str, name: str, told: str
+) -> None:
+    code = (
+        f"import os, signal, time\n{first}\nfrom snapd.cli.child import interrupts\n"
+        "with interrupts() as came:\n"
+        f"  try: os.kill(os.getpid(), signal.SIG{name}); time.sleep(0.1); how = 'undisturbed'\n"
+        "  except KeyboardInterrupt: how = 'interrupted'\n"
+        "print(how, came)"
+    )
+    top = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=top, check=False)
+    assert (done.stdout.decode().strip(), done.stderr) == (told, b"")
 
 
 def test_run_what_is_no_program_says_so(tmp_path: Path) -> None:
