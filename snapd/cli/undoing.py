@@ -74,12 +74,8 @@ def _made_within(revert: Row, earlier: Sequence[Row]) -> Row | None:
     """What was made by a job that began after the revert's and ended before it: one VM's jobs go
     one after the other, so only the revert itself can have begun it."""
     number = _number(revert)
-    inside = [
-        row
-        for row in earlier
-        if row["Verb"] == "create" and row["Result"] == DONE and _number(row) > number
-    ]
-    return min(inside, key=_number, default=None)
+    made = (row for row in earlier if row["Verb"] == "create" and row["Result"] == DONE)
+    return next((row for row in made if _number(row) > number), None)
 
 
 def _number(row: Row) -> int:

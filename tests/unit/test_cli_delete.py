@@ -24,8 +24,8 @@ ARGS = Namespace(vm="web-1", snapshots=list(NAMES), yes=True, **dict.fromkeys(_O
 class Refusing(Client):
     """Three snapshots of one VM; deleting the second one fails so."""
 
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
+    def __init__(self, error: BaseException, last: BaseException | None = None) -> None:
+        self.error, self.last = error, last
         self.asked: list[str] = []
 
     async def rows(self, member: str, *arguments: str, **options: Any) -> tuple[list[Row], Row]:
@@ -48,6 +48,8 @@ class Refusing(Client):
         self.asked.append(arguments[1])
         if arguments[1] == "b":
             raise self.error
+        if arguments[1] == "c" and self.last:
+            raise self.last
         return f"/job/{arguments[1]}"
 
     async def wait(self, job: str, seconds: int) -> Row:
@@ -81,6 +83,18 @@ def test_delete_stops_where_the_next_one_would_be_refused_for_the_same(
     assert [row["Name"] for row in rows] == list(NAMES)
     assert [row["Outcome"] for row in rows] == outcomes
     assert rows[1]["ErrorName"] == error.name
+
+
+def test_delete_ends_with_the_code_of_the_first_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    client = Refusing(Busy("held"), OutcomeUnknown("gone"))
+    assert asyncio.run(delete(client, ARGS, Screen(json=False))) == Busy.exit_code == 4
+    said = capsys.readouterr()
+    assert said.out == "VM web-1: snapshot a is deleted\n"
+    assert said.err.splitlines() == [
+        "virtsnap: held",
+        "virtsnap: gone",
+        "VM web-1: 1 of 3 snapshots are deleted",
+    ]
 
 
 def test_delete_interrupted_says_that_the_rest_stays(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,11 @@ def test_pick_tells_nothing_of_older_ones_that_it_passed_over() -> None:
     assert picked([snap("a", 100, Origin="safety"), snap("b", 200)]) == ("b", "the newest of 1")
 
 
+def test_pick_tells_of_unknown_times_whatever_they_say() -> None:
+    rows = [snap("a", 0, TimeKnown=False), snap("b", 200)]
+    assert picked(rows) == ("b", "the newest of 1; passed over: 1 of unknown time")
+
+
 def test_pick_a_clock_set_back_a_little_hides_no_snapshot() -> None:
     assert picked([snap("a", 100), snap("b", 1_800_000_059)])[0] == "b"
 
