@@ -12,6 +12,7 @@ from tests.client import Client
 from tests.driver.house import House, problems, uuid_of
 from tests.driver.test_cli import cli, rows
 from tests.driver.test_retention import own, run, text
+from tests.driver.test_upkeep import gone
 from tests.driver.virtsnap import terminal
 
 OURS = [f"s-{n}" for n in range(12)]
@@ -236,6 +237,21 @@ def table(lines: list[str], first: str) -> list[str]:
     """The table that has that heading, up to the next line that is none of it."""
     begin = next(n for n, line in enumerate(lines) if line.split()[:1] == [first])
     return list(takewhile(lambda line: "  " in line, lines[begin:]))
+
+
+def test_audit_shows_the_whole_proof_also_where_it_is_narrow(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone(house, "s-1")
+    client = house.start()
+    client.until("noted", lambda: client.rows("ListHistory", "web-1"))
+    (found,) = rows(house, "audit")
+    assert found["Proof"].startswith("made 2023-11-14T22:13:21Z by us")
+    monkeypatch.setenv("COLUMNS", "40")
+    with terminal(house.address, "audit") as seen:
+        assert seen.end() == 1
+    assert f"  removed-outside  s-1   {found['Proof']}" in seen.screen
+    assert cli(house, "audit", "-q").out == "web-1\n"
 
 
 def test_tables_have_colours_on_a_terminal_unless_told(

@@ -9,11 +9,11 @@ from ..client import Client, Row
 from ..confirm import confirm
 from ..follow import started
 from ..output.screen import Screen
-from ..output.tables import Column
 from ..output.text import name, typable
 
 FAILED = 1
-_COLUMNS = [Column("VM"), Column("FINDING"), Column("WHAT"), Column("PROOF", free=True)]
+_COLUMNS = ["VM", "FINDING", "WHAT", "PROOF"]
+"""None is cut or left out: half a proof is none."""
 _MEANT = {
     "foreign": "another tool made it",
     "pinned": "it is pinned",
