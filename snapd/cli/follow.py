@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -18,7 +19,6 @@ QUICK = 1
 LONG = 20
 TICK = 0.2
 FINISHED = ("done", "failed", "cancelled")
-SPINNER = "|/-\\"
 
 
 async def started(client: Client, screen: Screen, path: str, *, no_wait: bool) -> Row | None:
@@ -69,7 +69,6 @@ async def _slow(client: Client, screen: Screen, path: str) -> Row:
         if ticker:
             ticker.cancel()
             await asyncio.wait([ticker])
-            screen.draw()
         await news.close()
 
 
@@ -95,7 +94,7 @@ async def _wait(client: Client, path: str, seconds: int) -> Row | None:
 
 
 class Progress:
-    """One line that says what a job does: drawn over on a terminal, else one line a phase."""
+    """What a job does: one line that is drawn over on a terminal, else a line a phase."""
 
     def __init__(self, screen: Screen, path: str) -> None:
         self._screen, self._path = screen, path
@@ -106,42 +105,45 @@ class Progress:
     def changed(self, news: Row) -> None:
         """Take in properties of the job."""
         self._row.update(news)
-        phase = self._phase(share=False)
+        phase = self._phase()
         over = self._row.get("State") in FINISHED
         if not (self._screen.live or over) and phase != self._told:
             self._told = phase
             self._screen.note(f"job {_number(self._path)}: {phase}")
 
     async def run(self) -> None:
-        """Draw until cancelled."""
-        tick = 0
-        while True:
-            spent = times.elapsed(time.monotonic() - self._begun)
-            mark = SPINNER[tick % len(SPINNER)]
-            phase = self._phase(share=True)
-            self._screen.draw(f"{mark} job {_number(self._path)}: {phase}, {spent}")
-            tick += 1
-            await asyncio.sleep(TICK)
+        """Draw until cancelled, or until nobody looks any more."""
+        from .output.drawing import Line  # rich takes 150 ms, which a quick job does not need
 
-    def _phase(self, *, share: bool) -> str:
+        with contextlib.suppress(OSError):
+            line = Line()
+            try:
+                while True:
+                    about = f"job {_number(self._path)}: {self._phase()}"
+                    line.show(about, self._row.get("Progress", -1.0), self._spent())
+                    await asyncio.sleep(TICK)
+            finally:
+                line.close()
+
+    def _spent(self) -> str:
+        """How long it has been at work, or how long we have waited for it to begin."""
+        begun = self._row.get("Started", 0)
+        seconds = time.time() - begun if begun else time.monotonic() - self._begun
+        return times.elapsed(max(seconds, 0))
+
+    def _phase(self) -> str:
         row = self._row
         vm = text.name(row["DomainName"]) if row.get("DomainName") else row.get("Policy", "")
-        done = row.get("Progress", -1.0)
-        so_far = f" {done:.0%}" if share and done >= 0 else ""
-        return f"{row.get('Verb', '')} {vm}: {row.get('Phase') or row.get('State', '')}{so_far}"
+        return f"{row.get('Verb', '')} {vm}: {row.get('Phase') or row.get('State', '')}"
 
 
 def _leave(screen: Screen, path: str) -> None:
     """Say how to follow a job that is left to itself."""
-    wait = text.busctl(screen.bus, path, "Job", "Wait 'a{sv}' 0")
-    seen = screen.command("status")
+    goes_on = f"job {_number(path)} goes on"
+    follow_it = screen.command("jobs", _number(path), options=["--wait"])
     screen.failure(
-        [f"virtsnap: job {_number(path)} goes on; see {seen}", f"  or wait for it: {wait}"],
-        {
-            "error": "Interrupted",
-            "message": f"job {_number(path)} goes on",
-            "detail": {"Job": path},
-        },
+        [f"virtsnap: {goes_on}", f"  to follow it: {follow_it}"],
+        {"error": "Interrupted", "message": goes_on, "detail": {"Job": path}},
     )
 
 

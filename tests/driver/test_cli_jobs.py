@@ -20,7 +20,7 @@ from snapd.wire.messages import Incoming
 from snapd.wire.values import Variant, unwrap
 from tests.bus import PrivateBus
 from tests.client import INTERFACE, PROPERTIES, TOP, Client
-from tests.driver.virtsnap import command, terminal, virtsnap
+from tests.driver.virtsnap import command, virtsnap
 
 JOB = paths.job(7)
 UUID = "22222222-2222-4222-8222-222222222201"
@@ -129,20 +129,6 @@ def until(what: Callable[[], bool], timeout: float = 20) -> None:
         time.sleep(0.05)
 
 
-def test_follow_slow_job_on_a_terminal_shows_phase_and_time(bus: PrivateBus, play: Play) -> None:
-    with terminal(bus.address, "create", "web-1", "one") as seen:
-        seen.until("job 7: create web-1: taking, 2 s")
-        play.change(Phase=Variant("s", "verifying"), Progress=Variant("d", 0.5))
-        seen.until("job 7: create web-1: verifying 50%, ")
-        play.finish()
-        assert seen.end() == 0
-    lines = seen.screen.split("\r")
-    assert lines[-2].endswith(
-        "snapshot one is made, internal, with RAM, the VM stood still for 1234 ms"
-    )
-    assert all("\n" not in line.strip("\n") for line in lines)
-
-
 def test_follow_slow_job_in_a_pipe_is_one_line_a_phase(bus: PrivateBus, play: Play) -> None:
     process = subprocess.Popen(
         command(bus.address, "create", "web-1", "one"),
@@ -161,30 +147,11 @@ def test_follow_slow_job_in_a_pipe_is_one_line_a_phase(bus: PrivateBus, play: Pl
     assert len(out.splitlines()) == 1
 
 
-def test_follow_quick_job_shows_nothing_but_the_result(bus: PrivateBus, play: Play) -> None:
-    play.finish()
-    with terminal(bus.address, "create", "web-1", "one") as seen:
-        assert seen.end() == 0
-    assert seen.screen.count("\n") == 1 and "job 7" not in seen.screen
-
-
 def test_follow_job_with_warnings_tells_them(bus: PrivateBus, play: Play) -> None:
     warning = {"Message": Variant("s", "RAM is\nleft out"), "Reason": Variant("s", "x")}
     play.finish(Warnings=Variant("aa{sv}", [warning]))
     done = virtsnap(bus.address, "create", "web-1", "one")
     assert (done.code, done.err) == (0, "warning: RAM is\\nleft out\n")
-
-
-def test_follow_interrupted_leaves_the_job_and_says_how_to_see_it(
-    bus: PrivateBus, play: Play
-) -> None:
-    with terminal(bus.address, "create", "web-1", "one") as seen:
-        seen.until("taking, ")
-        seen.type("\x03")
-        assert seen.end() == 130
-    assert "virtsnap: job 7 goes on; see virtsnap " in seen.screen
-    assert f"{JOB} org.virtsnap.Snapd1.Job Wait 'a{{sv}}' 0" in seen.screen
-    assert play.count("Cancel") == 0
 
 
 def test_follow_interrupted_with_json_says_it_as_json(bus: PrivateBus, play: Play) -> None:

@@ -65,10 +65,10 @@ def virtsnap(address: str, *arguments: str) -> Done:
 
 
 class Terminal:
-    """virtsnap in a terminal. screen: all that it has written so far."""
+    """virtsnap in a terminal. screen: all that it has written so far; process: its own."""
 
     def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
-        self._master, self._process = master, process
+        self._master, self.process = master, process
         self.screen = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a letter
 
@@ -86,7 +86,7 @@ class Terminal:
         deadline = time.monotonic() + timeout
         while self._read(deadline - time.monotonic()):
             pass
-        code = self._process.wait(max(deadline - time.monotonic(), 0.1))
+        code = self.process.wait(max(deadline - time.monotonic(), 0.1))
         assert "Traceback" not in self.screen, self.screen
         return code
 

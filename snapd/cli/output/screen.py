@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -43,7 +44,8 @@ class Screen:
     @property
     def live(self) -> bool:
         """Whether a line may be drawn over while something is at work."""
-        return self.text and sys.stderr.isatty()
+        able = os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+        return self.text and able and sys.stderr.isatty()
 
     @property
     def can_ask(self) -> bool:

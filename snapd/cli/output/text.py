@@ -55,12 +55,5 @@ def typable(text: str, other: str) -> str:
     return text if text.isprintable() else other
 
 
-def busctl(bus: str, path: str, interface: str, call: str) -> str:
-    """A busctl command to type for a method without a command of ours; call: member, signature
-    and arguments."""
-    where = {"system": "", "session": "--user "}.get(bus, f"--address={shlex.quote(bus)} ")
-    return f"busctl {where}call org.virtsnap.Snapd1 {path} org.virtsnap.Snapd1.{interface} {call}"
-
-
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
