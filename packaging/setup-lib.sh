@@ -8,9 +8,9 @@ RUN_PACKAGES="python3 python3-dbus-next python3-libvirt python3-croniter python3
 GUEST_PACKAGES="libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils e2fsprogs
     kmod cpio xz-utils"
 # The clients that tests/clients and packaging/examples are written with; busctl is systemd's. The
-# shells that complete, and what shows manual pages.
+# shells that complete, what shows manual pages, and what holds documents to their schema.
 CLIENT_PACKAGES="libglib2.0-bin python3-gi gir1.2-glib-2.0 python3-dbus bash-completion zsh fish
-    man-db groff-base"
+    man-db groff-base python3-jsonschema"
 # What builds the packages and looks at them (packaging/deb); the last two make the manual pages.
 BUILD_PACKAGES="dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-setuptools lintian
     libglib2.0-dev-bin python3-docutils"

@@ -27,6 +27,7 @@ async def started(client: Client, screen: Screen, path: str, *, no_wait: bool) -
     if no_wait:
         screen.say(path)
         screen.names([path])
+        screen.format = "started"
         screen.document({"Path": path})
         return None
     row = await follow(client, screen, path)

@@ -269,6 +269,7 @@ def test_places_that_the_pages_name_are_those_of_the_code_and_the_unit() -> None
     assert "d /etc/virtsnapd/policies.d " in TMPFILES
     assert named == {
         "/usr/share/virtsnapd/dbus",
+        "/usr/share/virtsnapd/virtsnap.schema.json",
         str(templates.INSTALLED),
         f"{templates.INSTALLED}/nightly.toml",
         "/etc/virtsnapd/policies.d",

@@ -28,6 +28,7 @@ async def show(
     (preview,) = await client.ask(f"Preview{verb}", vm, snapshot, **options)
     for line in [title, *previews.lines(preview, screen.bus)]:
         screen.say(line)
+    screen.format += "-preview"
     screen.document({**preview, **(about or {})})
     return 0 if preview["Verdict"] == YES else previews.REFUSED
 

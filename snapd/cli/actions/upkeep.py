@@ -47,6 +47,7 @@ def _finding(row: Row) -> list[str]:
 
 async def delete_ours(client: Client, args: Namespace, screen: Screen) -> int:
     """delete VM --all-ours."""
+    screen.format = "delete-all-ours"
     if args.snapshots:
         raise InvalidArgument(
             f"--all-ours deletes more than {args.snapshots[0]!r}; give one of the two"
