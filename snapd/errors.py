@@ -16,7 +16,8 @@ class SnapdError(Exception):
     """Base of all errors that a caller may see; `name` is the D-Bus error name.
 
     detail: data for programs beside the sentence (API.md, Job.ErrorDetail): `reason` (a reason
-    word), `disk`, `item`, `need` and `have` (bytes), `ways` (words).
+    word), `disk`, `item`, `need` and `have` (bytes), `ways` (words). near: names that may have
+    been meant, which only a client looks for.
     """
 
     exit_code: ClassVar[int] = 1
@@ -40,6 +41,7 @@ class SnapdError(Exception):
         self.need = need
         self.have = have
         self.ways = tuple(ways)
+        self.near: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

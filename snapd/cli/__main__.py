@@ -41,6 +41,7 @@ def run(arguments: list[str]) -> int:
     times.choose(utc="--utc" in options, iso="--iso" in options)
     try:
         args = parse(arguments)
+        args.typed = arguments
         screen = Screen(json=args.json, quiet=args.quiet or args.nul, nul=args.nul)
         screen.bus, screen.format = args.bus, args.format
         code = _act(args, screen)

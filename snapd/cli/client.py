@@ -7,11 +7,12 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, NoSuchDomain, NoSuchPolicy, NoSuchSnapshot
 from ..wire import paths
 from ..wire.messages import Signal, Subscription
 from ..wire.transport import DEADLINE, Transport
 from ..wire.values import Variant, unwrap, variant
+from .agent import Agent
 from .output.screen import Screen
 
 INTERFACE = "org.virtsnap.Snapd1"
@@ -30,9 +31,17 @@ def with_daemon(action: Action, args: Namespace, screen: Screen) -> int:
 
     async def run() -> int:
         transport = await Transport.connect(args.bus)
+        agent = Agent(args.bus, ask=not args.no_ask_password)
+        client = Client(transport, agent=agent)
         try:
-            return await action(Client(transport), args, screen)
+            return await action(client, args, screen)
+        except (NoSuchDomain, NoSuchSnapshot, NoSuchPolicy) as error:
+            from . import nearest
+
+            await nearest.add(client, args, error)
+            raise
         finally:
+            agent.close()
             await transport.close()
 
     return asyncio.run(run())
@@ -42,13 +51,18 @@ class Client:
     """The Manager's methods and everybody's properties. Errors: SnapdError, WireError.
 
     name: the daemon's, or its unique name, for which the bus starts nothing. timeout: seconds for
-    a call that asks nobody.
+    a call that asks nobody. agent: who asks for a password; without one, polkit sees to that.
     """
 
     def __init__(
-        self, transport: Transport, name: str = paths.NAME, timeout: float = DEADLINE
+        self,
+        transport: Transport,
+        name: str = paths.NAME,
+        timeout: float = DEADLINE,
+        agent: Agent | None = None,
     ) -> None:
         self._bus, self._name, self._timeout = transport, name, timeout
+        self._agent = agent
 
     async def ask(self, member: str, *arguments: Argument, **options: Any) -> list[Any]:
         """Call a method that reads; its out arguments. Options of None are left out."""
@@ -64,6 +78,9 @@ class Client:
     ) -> str:
         """As act(), of another object."""
         how: dict[str, Any] = {"timeout": PROMPT, "interactive": True}
+        if self._agent:
+            await self._agent.ready()
+            how["interactive"] = self._agent.ask
         out = await self._call(path, interface, member, arguments, options, **how)
         return str(out[0]) if out else ""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import SnapdError, by_name
@@ -31,7 +33,7 @@ def report(screen: Screen, error: Exception) -> int:
         return _job(screen, error.row)
     if isinstance(error, WireError):
         sentence, code = explain(error, screen.bus)
-        return _show(screen, error.name, sentence, {}, code)
+        return _show(screen, error.name, sentence, {}, code, hints=_ways_in(code, screen.bus))
     if not isinstance(error, SnapdError):
         raise error
     detail = {
@@ -43,10 +45,16 @@ def report(screen: Screen, error: Exception) -> int:
             "Need": error.need,
             "Have": error.have,
             "Ways": list(error.ways),
+            "Near": list(error.near),
         }.items()
         if value
     }
-    return _show(screen, error.name, error.message, detail, error.exit_code)
+    hints = [*getattr(error, "__notes__", ()), *_ways_in(error.exit_code, screen.bus)]
+    if error.near:
+        from .alike import told
+
+        hints.insert(0, told(error.near))
+    return _show(screen, error.name, error.message, detail, error.exit_code, hints=hints)
 
 
 def _job(screen: Screen, row: dict[str, Any]) -> int:
@@ -57,14 +65,22 @@ def _job(screen: Screen, row: dict[str, Any]) -> int:
 
 
 def _show(
-    screen: Screen, name: str, sentence: str, detail: dict[str, Any], code: int, job: str = ""
+    screen: Screen,
+    name: str,
+    sentence: str,
+    detail: dict[str, Any],
+    code: int,
+    job: str = "",
+    hints: Sequence[str] = (),
 ) -> int:
+    """hints: lines for people behind the sentence."""
     number = f" (job {job.rpartition('/')[2]})" if job else ""
     lines = [f"virtsnap: {sentence}{number}"]
     if detail.get("Ways"):
         from .output import ways  # not before: it needs dataclasses, 20 ms
 
         lines += [f"  way out: {way}" for way in ways.told(detail["Ways"], screen.bus)]
+    lines += [f"  {hint}" for hint in hints]
     about = {**detail, "Job": job} if job else detail
     screen.failure(lines, {"error": name, "message": sentence, "detail": about})
     return code
@@ -86,13 +102,25 @@ def explain(error: WireError, bus: str) -> tuple[str, int]:
         asked = f"what was asked for may have been done: {command(bus, 'history')} shows it"
         return f"virtsnapd on {place} did not answer ({error.text}); {asked}", UNAVAILABLE
     if error.name == f"{_ERROR}InteractiveAuthorizationRequired":
-        return f"a password is needed and nobody can be asked here: {error.text}", NOT_AUTHORIZED
+        which = error.text.partition(";")[0]
+        return f"a password is needed and nobody may be asked ({which})", NOT_AUTHORIZED
     if error.name in (f"{_ERROR}AccessDenied", f"{_ERROR}AuthFailed"):
         return f"{place} does not let you: {error.text}", NOT_AUTHORIZED
     if error.name in _OLDER:
         what = "virtsnapd does not know that (an older version?)"
         return f"{what}: {error.text}; restart it after an upgrade", FAILED
     return f"{error.text or 'it failed'} ({error.name})", FAILED
+
+
+def _ways_in(code: int, bus: str) -> list[str]:
+    """What to try where polkit did not let one do it."""
+    if code != NOT_AUTHORIZED or bus != "system" or os.geteuid() == 0:
+        return []
+    return [
+        "as root, who is asked for nothing here: sudo virtsnap ...",
+        "where a password can be typed: on a terminal with pkttyagent (ssh -t HOST virtsnap ...) "
+        "or a desktop, without --no-ask-password",
+    ]
 
 
 def _start(bus: str) -> str:

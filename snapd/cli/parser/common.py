@@ -24,6 +24,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InvalidArgument(f"{message}; '{self.prog} --help' shows how")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Without this all commands that there are would be listed for a slip of the finger."""
+        if action.choices is None or value in action.choices:
+            return
+        from ..alike import near
+
+        error = InvalidArgument(_no_choice(action, value, self.prog), item=str(value))
+        error.near = tuple(near(str(value), action.choices))
+        raise error
+
     def _match_arguments_partial(
         self, actions: Sequence[argparse.Action], arg_strings_pattern: str
     ) -> list[int]:
@@ -33,6 +43,14 @@ class Parser(argparse.ArgumentParser):
         while counts and not counts[-1] and "A" in arg_strings_pattern[sum(counts) :]:
             counts.pop()
         return counts
+
+
+def _no_choice(action: argparse.Action, value: Any, program: str) -> str:
+    if isinstance(action, argparse._SubParsersAction):
+        return f"there is no command {value!r}; '{program} --help' lists them"
+    called = "/".join(action.option_strings) or action.metavar or action.dest
+    known = ", ".join(map(str, action.choices or ()))
+    return f"{called}: there is no {value!r}, only {known}"
 
 
 def add_command(
@@ -75,6 +93,7 @@ def bus_options(parser: argparse.ArgumentParser, *, top: bool) -> None:
     group.add_argument("-0", dest="nul", help="as --quiet, with a NUL behind each", **flag)
     group.add_argument("--utc", help="times in UTC, not local", **flag)
     group.add_argument("--iso", help="times as in 2026-11-24T02:30:00+01:00", **flag)
+    group.add_argument("--no-ask-password", help="fail where one is needed", **flag)
 
 
 class Names:
