@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dbus_next.constants import MessageFlag
 from dbus_next.message import Message
@@ -17,8 +16,7 @@ Unread = Callable[[], Sequence[Any]]
 """Reads the body of a large call, wherever that holds up nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A call that somebody made to us. interface: "" where the caller left it out; size: bytes
     of the message; interactive: a person may be asked for a password; unread: reads the body of a
     large call, which is empty until then; for a thread."""
@@ -40,8 +38,7 @@ class Incoming:
         return self.unread() if self.unread else self.body
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """A signal that a subscription asked for; sender is a unique name."""
 
     sender: str
@@ -51,18 +48,23 @@ class Signal:
     body: Sequence[Any]
 
 
-@dataclass(eq=False, slots=True)
 class Subscription:
     """What subscribe() gave; close() ends it. arg0: the first argument, None = any."""
 
-    callback: Callable[[Signal], None]
-    sender: str
-    path: str
-    interface: str
-    member: str
-    rule: str
-    _end: Callable[[Subscription], Awaitable[None]]
-    arg0: str | None = None
+    def __init__(
+        self,
+        callback: Callable[[Signal], None],
+        sender: str,
+        path: str,
+        interface: str,
+        member: str,
+        rule: str,
+        end: Callable[[Subscription], Awaitable[None]],
+        arg0: str | None = None,
+    ) -> None:
+        self.callback, self.rule, self.arg0 = callback, rule, arg0
+        self.sender, self.path, self.interface, self.member = sender, path, interface, member
+        self._end = end
 
     def wants(self, message: Message, owner: str) -> bool:
         """owner: the unique name behind `sender` now. The bus lets any peer send us a signal

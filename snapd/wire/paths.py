@@ -7,8 +7,7 @@ has exactly one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 NAME = "org.virtsnap.Snapd1"
 ROOT = "/org/virtsnap/Snapd1"
@@ -86,8 +85,7 @@ def parent(path: str) -> str:
 Kind = Literal["manager", "collection", "domain", "snapshot", "policy", "job"]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """What a path names. uuid: of a domain, a snapshot, or a collection of snapshots; name: of
     a snapshot or policy, or a collection's word; number: of a job."""
 

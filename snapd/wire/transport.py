@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from dbus_next.constants import MessageType
 from dbus_next.errors import AuthError, InvalidAddressError
@@ -50,12 +49,11 @@ HOLD_BACK = 8 * 2**20
 DEADLINE = 25.0
 
 
-@dataclass(eq=False, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """A call of ours that waits: the future of its reply, and who may answer it ("" = any)."""
 
     reply: asyncio.Future[Message]
-    whom: str = field(default="")
+    whom: str
 
 
 class Transport:
@@ -180,8 +178,8 @@ class Transport:
         )
         if not self.connected:
             raise WireError(DISCONNECTED, "no connection to the bus")
-        asked = _Asked(asyncio.get_running_loop().create_future())
-        asked.whom = "" if self._trusted else dest
+        whom = "" if self._trusted else dest
+        asked = _Asked(asyncio.get_running_loop().create_future(), whom)
         self._asked[serial] = asked
         self._push(data)
         try:

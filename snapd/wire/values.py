@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from dbus_next.signature import SignatureTree, Variant
 
@@ -51,8 +50,7 @@ def unwrap(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """What a method takes under one key of its options.
 
     type: one complete D-Bus type. choices: the words allowed, () = any value. supported: False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..client import Client, Row
 from ..output import times, ways
@@ -34,8 +34,7 @@ _JOBS = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
+class _Picture(NamedTuple):
     manager: Row
     domains: list[Row]
     info: Row
