@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import InvalidArgument
@@ -12,6 +13,10 @@ from ..output import times
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]
+
+# its own words as ours, in English; their translations are looked for again and again, which takes
+# half of the time that it takes to build the parsers
+argparse._ = lambda text: text  # type: ignore[attr-defined]
 
 FORMAT = argparse.RawDescriptionHelpFormatter
 _UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
@@ -65,12 +70,20 @@ def add_command(
         epilog=f"examples:\n{lines}",
         formatter_class=FORMAT,
         allow_abbrev=False,
+        parents=[_general()],
     )
-    bus_options(parser, top=False)
     # `policy list` has the format policy-list
     parser.set_defaults(
         action=action, daemon=daemon, format="-".join(parser.prog.split()[1:]) or name
     )
+    return parser
+
+
+@cache
+def _general() -> Parser:
+    """The general options of every command; made once, for there are many commands."""
+    parser = Parser(add_help=False)
+    bus_options(parser, top=False)
     return parser
 
 
