@@ -1,7 +1,7 @@
 """Who asks for a password where no desktop does it: polkit's own agent for terminals.
 
 As systemctl has it: pkttyagent runs beside us from the first call that may ask until the end. An
-agent of a desktop comes first, if there is one (--fallback).
+agent of a desktop comes first, if there is one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import subprocess
 
 PROGRAM = "pkttyagent"
+SESSIONS = "/run/systemd/users"
+"""Where logind has a file for each user who has one."""
 SECONDS = 5.0
 """What it has to register itself; without it the call is made all the same."""
 END_SECONDS = 2.0
@@ -75,8 +77,11 @@ def _start(notify: int) -> subprocess.Popen[bytes] | None:
     # with the start time, since a PID may be another process's by now
     start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     # setpriv has it end when we are killed
-    command = ["setpriv", "--pdeathsig", "TERM", PROGRAM, "--fallback"]
+    command = ["setpriv", "--pdeathsig", "TERM", PROGRAM]
     command += ["--notify-fd", str(notify), "--process", f"{os.getpid()},{start}"]
+    # a desktop's is found by the user's session, and polkit takes no fallback where there is none
+    if Path(SESSIONS, str(os.geteuid())).exists():
+        command.append("--fallback")
     try:
         return subprocess.Popen(
             command,

@@ -32,3 +32,14 @@ def host(libvirt: PrivateLibvirt) -> Iterator[Host]:
         if hasattr(made, "daemon"):
             print(made.daemon.log)
         made.close()
+
+
+@pytest.fixture
+def snapshot(host: Host) -> Iterator[str]:
+    """A snapshot of web-2, gone afterwards whoever deleted it."""
+    host.root.wait(host.root.call("CreateSnapshot", "web-2", "mine"))
+    try:
+        yield "mine"
+    finally:
+        for name in host.root.snapshots("web-2"):
+            host.root.wait(host.root.call("DeleteSnapshot", "web-2", name))

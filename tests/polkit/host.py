@@ -34,6 +34,12 @@ RULES = {"allowed": "YES", "denied": "NO", "reverter": "revert", "planner": "pol
 """Users with a rule of the tests' for everything; or YES for that one action and no more said."""
 USERS = {name: 64100 + n for n, name in enumerate((SERVICE, MEMBER, *PLAIN, *RULES))}
 ROOT = "root"
+PASSWORD = "open sesame"
+"""Root's, who is the only admin here."""
+_HASH = (
+    "$6$virtsnap$NBWq6tpLX65bYtE.3o.OOr4.1HSTxCePohcfyHhsI9eUXLFrsXQos7rob1//m08sqGaQmlUS08HPQpbFQ"
+    "Azh51"
+)
 
 RULES_SECONDS = 5.0
 """What the daemon of the tests waits for polkit, so that nobody waits long for a dead one."""
@@ -149,6 +155,7 @@ class Host:
             lines.append(f"{name}:x:{uid}:")
         self._cover("/etc/passwd", text=passwd)
         self._cover("/etc/group", text="\n".join(lines) + "\n")
+        self._cover("/etc/shadow", text=f"root:{_HASH}:20000:0:99999:7:::\n")
 
     def _files(self) -> None:
         """The bus with its own system.conf, polkit's folders with our files alone."""

@@ -39,17 +39,6 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield made
 
 
-@pytest.fixture
-def snapshot(host: Host) -> Iterator[str]:
-    """A snapshot of web-2, gone afterwards whoever deleted it."""
-    host.root.wait(host.root.call("CreateSnapshot", "web-2", "mine"))
-    try:
-        yield "mine"
-    finally:
-        for name in host.root.snapshots("web-2"):
-            host.root.wait(host.root.call("DeleteSnapshot", "web-2", name))
-
-
 def ask(client: Client, member: str, *args: str, timeout: float = 60, **opts: Any) -> Any:
     """Call a verb of the Manager; a person may be asked."""
     to = (NAME, ROOT, f"{INTERFACE}.Manager", member, "s" * len(args) + "a{sv}")
