@@ -33,7 +33,8 @@ def report(screen: Screen, error: Exception) -> int:
         return _job(screen, error.row)
     if isinstance(error, WireError):
         sentence, code = explain(error, screen.bus)
-        return _show(screen, error.name, sentence, {}, code, hints=_ways_in(code, screen.bus))
+        hints = _ways_in(code, sentence, screen.bus)
+        return _show(screen, error.name, sentence, {}, code, hints=hints)
     if not isinstance(error, SnapdError):
         raise error
     detail = {
@@ -49,7 +50,8 @@ def report(screen: Screen, error: Exception) -> int:
         }.items()
         if value
     }
-    hints = [*getattr(error, "__notes__", ()), *_ways_in(error.exit_code, screen.bus)]
+    hints = [*getattr(error, "__notes__", ())]
+    hints += _ways_in(error.exit_code, error.message, screen.bus)
     if error.near:
         from .alike import told
 
@@ -97,7 +99,8 @@ def explain(error: WireError, bus: str) -> tuple[str, int]:
         why = "" if error.name in _NOT_RUNNING else f" ({error.text})"
         return f"virtsnapd is not running on {place}{why}; {_start(bus)}", UNAVAILABLE
     if error.name == fault.NO_SERVER:
-        return f"{place} cannot be reached: {error.text}", UNAVAILABLE
+        where = "; there is none after su or sudo: log in as that user" if bus == "session" else ""
+        return f"{place} cannot be reached: {error.text}{where}", UNAVAILABLE
     if error.name in (fault.DISCONNECTED, fault.NO_REPLY):
         asked = f"what was asked for may have been done: {command(bus, 'history')} shows it"
         return f"virtsnapd on {place} did not answer ({error.text}); {asked}", UNAVAILABLE
@@ -112,9 +115,10 @@ def explain(error: WireError, bus: str) -> tuple[str, int]:
     return f"{error.text or 'it failed'} ({error.name})", FAILED
 
 
-def _ways_in(code: int, bus: str) -> list[str]:
-    """What to try where polkit did not let one do it."""
-    if code != NOT_AUTHORIZED or bus != "system" or os.geteuid() == 0:
+def _ways_in(code: int, sentence: str, bus: str) -> list[str]:
+    """What to try where a password is wanted. A plain no of polkit's has no way in."""
+    wanted = code == NOT_AUTHORIZED and "password" in sentence
+    if not wanted or bus != "system" or os.geteuid() == 0:
         return []
     return [
         "as root, who is asked for nothing here: sudo virtsnap ...",

@@ -101,6 +101,7 @@ def test_wrong_password_is_no(host: Host, snapshot: str) -> None:
     with terminal(host, *DELETE) as seen:
         seen.until("Password: ")
         seen.type("guess\n")
+        seen.until("it was wrong")
         seen.until("sudo virtsnap")
         assert end(seen) == 5
     assert snapshot in host.root.snapshots("web-2")
@@ -143,7 +144,7 @@ def test_agent_that_is_not_installed_leaves_the_error_and_who_may(
     folder.mkdir(mode=0o755)
     (folder / "setpriv").symlink_to(str(shutil.which("setpriv")))
     with terminal(host, *DELETE, path=str(folder)) as seen:
-        seen.until("no agent is there to ask")
+        seen.until("no agent is there to ask for it")
         seen.until("pkttyagent")
         assert end(seen) == 5
     assert snapshot in host.root.snapshots("web-2")
@@ -162,7 +163,7 @@ def test_without_a_terminal_nobody_is_asked(host: Host, snapshot: str) -> None:
     )
     assert (done.returncode, done.stdout) == (5, "")
     first, *ways = done.stderr.splitlines()
-    assert first.startswith("virtsnap: ") and "no agent is there to ask" in first
+    assert first.startswith("virtsnap: ") and "no agent is there to ask for it" in first
     assert any("sudo virtsnap" in way for way in ways)
 
 

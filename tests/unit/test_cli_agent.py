@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from snapd.cli import agent
+from snapd.cli import agent, failures
 from snapd.cli.agent import Agent
+from snapd.cli.output.screen import Screen
+from snapd.errors import NoSuchDomain, NotAuthorized
+from snapd.wire.fault import NO_SERVER, WireError, standard
 
 
 @pytest.fixture
@@ -94,3 +97,52 @@ def test_agent_not_without_a_terminal_of_our_own(monkeypatch: pytest.MonkeyPatch
         assert not agent._in_front_of_somebody()
     monkeypatch.setattr(sys, "stdin", None)
     assert not agent._in_front_of_somebody()
+
+
+# --- what is said where nobody could be asked
+
+WANTED = NotAuthorized("x.create needs a password: it was wrong, or no agent is there")
+UNASKED = standard("InteractiveAuthorizationRequired", "x.create needs a password; call again")
+
+
+@pytest.mark.parametrize(
+    ("error", "bus", "uid", "ways"),
+    [
+        (WANTED, "system", 1000, 2),
+        (UNASKED, "system", 1000, 2),
+        (WANTED, "system", 0, 0),
+        (WANTED, "session", 1000, 0),
+        (NotAuthorized("x.create is not for you, says polkit"), "system", 1000, 0),
+        (standard("AccessDenied", "the bus policy"), "system", 1000, 0),
+        (NoSuchDomain("no VM 'password'"), "system", 1000, 0),
+    ],
+)
+def test_report_says_where_a_password_can_be_typed(
+    error: Exception,
+    bus: str,
+    uid: int,
+    ways: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    screen = Screen(json=False, quiet=True)
+    screen.bus = bus
+    failures.report(screen, error)
+    _sentence, *told = capsys.readouterr().err.splitlines()
+    assert len(told) == ways
+    assert not ways or ("sudo virtsnap" in told[0] and "ssh -t" in told[1])
+
+
+def test_explain_unasked_password_is_told_in_words_for_people() -> None:
+    sentence, code = failures.explain(UNASKED, "system")
+    assert (sentence, code) == (
+        "a password is needed and nobody may be asked (x.create needs a password)",
+        5,
+    )
+
+
+def test_explain_no_session_bus_says_when_there_is_one() -> None:
+    error = WireError(NO_SERVER, "no bus at 'session': no such file")
+    assert "after su or sudo" in failures.explain(error, "session")[0]
+    assert "sudo" not in failures.explain(error, "system")[0]
