@@ -64,6 +64,10 @@ class Client:
         self._bus, self._name, self._timeout = transport, name, timeout
         self._agent = agent
 
+    @property
+    def bus(self) -> Transport:
+        return self._bus
+
     async def ask(self, member: str, *arguments: Argument, **options: Any) -> list[Any]:
         """Call a method that reads; its out arguments. Options of None are left out."""
         return await self._call(paths.ROOT, "Manager", member, arguments, options)

@@ -21,6 +21,15 @@ def in_utc() -> bool:
 def minute(seconds: int) -> str:
     """`2026-11-24 02:30` in local time, `2026-11-24 02:30Z` in UTC, to the second and with its
     offset as ISO 8601; 0 = never, and what no calendar has stays a number."""
+    return _told_as("%Y-%m-%d %H:%M", seconds)
+
+
+def second(seconds: int) -> str:
+    """As minute(), to the second: `2026-11-24 02:30:05`."""
+    return _told_as("%Y-%m-%d %H:%M:%S", seconds)
+
+
+def _told_as(form: str, seconds: int) -> str:
     if not seconds:
         return "never"
     try:
@@ -28,7 +37,7 @@ def minute(seconds: int) -> str:
     except (OverflowError, ValueError, OSError):
         return f"{seconds} s"
     if not _chosen["iso"]:
-        return time.strftime("%Y-%m-%d %H:%M", moment) + ("Z" if _chosen["utc"] else "")
+        return time.strftime(form, moment) + ("Z" if _chosen["utc"] else "")
     offset = time.strftime("%z", moment)
     zone = "Z" if _chosen["utc"] else f"{offset[:3]}:{offset[3:]}"
     return time.strftime("%Y-%m-%dT%H:%M:%S", moment) + zone

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from ... import __version__
 from ...errors import InvalidArgument
-from . import keeping, looking, policies, snapshots, system, trials
+from . import keeping, looking, policies, snapshots, system, trials, watching
 from .common import FORMAT, Parser, bus_options
 from .optional import spell_out
 
@@ -42,6 +42,7 @@ def build() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     system.add(commands)
     looking.add(commands)
+    watching.add(commands)
     snapshots.add(commands)
     trials.add(commands)
     keeping.add(commands)
