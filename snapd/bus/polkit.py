@@ -163,11 +163,12 @@ def _judge(call: Call, action: str, answer: list[Any]) -> None:
             if "polkit.dismissed" in told:
                 raise NotAuthorized(f"{action}: the password dialog was dismissed")
             if challenge:
-                # polkit does not tell a wrong one from nobody who could ask
                 raise NotAuthorized(
-                    f"{action} needs a password: it was wrong, or no agent is there to ask for it"
+                    f"{action} needs a password, and no agent is there to ask for it"
                 )
-            raise NotAuthorized(f"{action} is not for you, says polkit")
+            # polkit does not tell a wrong password from a rule that says no
+            wrong = ", or the password was wrong" if call.interactive else ""
+            raise NotAuthorized(f"{action} is not for you, says polkit{wrong}")
         case _:
             raise _unasked(action, "its answer makes no sense")
 

@@ -117,7 +117,7 @@ def explain(error: WireError, bus: str) -> tuple[str, int]:
 
 def _ways_in(code: int, sentence: str, bus: str) -> list[str]:
     """What to try where a password is wanted. A plain no of polkit's has no way in."""
-    wanted = code == NOT_AUTHORIZED and "password" in sentence
+    wanted = code == NOT_AUTHORIZED and "needs a password" in sentence
     if not wanted or bus != "system" or os.geteuid() == 0:
         return []
     return [

@@ -101,7 +101,7 @@ def test_agent_not_without_a_terminal_of_our_own(monkeypatch: pytest.MonkeyPatch
 
 # --- what is said where nobody could be asked
 
-WANTED = NotAuthorized("x.create needs a password: it was wrong, or no agent is there")
+WANTED = NotAuthorized("x.create needs a password, and no agent is there")
 UNASKED = standard("InteractiveAuthorizationRequired", "x.create needs a password; call again")
 
 
@@ -112,7 +112,12 @@ UNASKED = standard("InteractiveAuthorizationRequired", "x.create needs a passwor
         (UNASKED, "system", 1000, 2),
         (WANTED, "system", 0, 0),
         (WANTED, "session", 1000, 0),
-        (NotAuthorized("x.create is not for you, says polkit"), "system", 1000, 0),
+        (
+            NotAuthorized("x.create is not for you, says polkit, or the password was wrong"),
+            "system",
+            1000,
+            0,
+        ),
         (standard("AccessDenied", "the bus policy"), "system", 1000, 0),
         (NoSuchDomain("no VM 'password'"), "system", 1000, 0),
     ],
