@@ -121,6 +121,58 @@ def test_vm_after_a_bare_option_is_completed(at: Shell, host: House) -> None:
     assert words[2:] == ["create", "--memory", "web-1"]
 
 
+def test_new_commands_and_options_are_completed(at: Shell) -> None:
+    for typed, command in (
+        ("und", "undo"),
+        ("tr", "try"),
+        ("acc", "accept"),
+        ("disc", "discard"),
+        ("wi", "with"),
+        ("wat", "watch"),
+        ("dom", "domains"),
+        ("desc", "describe"),
+        ("prev", "preview"),
+    ):
+        assert at.gets(f"virtsnap {typed}\t") == [command]
+    assert at.gets("virtsnap policy conf\t") == ["policy", "confirm"]
+    assert at.gets("virtsnap list --tr\t") == ["list", "--tree"]
+    assert at.gets("virtsnap list --origin saf\t") == ["list", "--origin", "safety"]
+    assert at.gets("virtsnap revert --lat\t") == ["revert", "--latest"]
+    assert at.gets("virtsnap domains --unpr\t") == ["domains", "--unprotected"]
+    assert at.gets("virtsnap jobs --state fai\t") == ["jobs", "--state", "failed"]
+    assert at.gets("virtsnap history --verb rev\t") == ["history", "--verb", "revert"]
+    assert at.gets("virtsnap watch --noti\t") == ["watch", "--notify"]
+    assert at.gets("virtsnap undo --no-ask\t") == ["undo", "--no-ask-password"]
+
+
+def test_names_are_completed_for_the_new_commands(at: Shell, host: House, home: Path) -> None:
+    bus = f"virtsnap --bus-address {host.address}"
+    for command in ("undo", "try", "accept", "watch", "with", "preview", "jobs --vm"):
+        assert at.gets(f"{bus} {command} db\t")[2:] == [*command.split(), "db-1"]
+    for command in ("show", "describe", "history", "delete web-1 a"):
+        words = command.split() if " " in command else [command, "web-1"]
+        assert at.gets(f"{bus} {' '.join(words)} bef\t")[2:] == [*words, "before-upgrade"]
+    for command in ("policy edit", "policy set", "policy confirm", "list --policy"):
+        assert at.gets(f"{bus} {command} ho\t")[2:] == [*command.split(), "hourly"]
+    latest = "revert web-1 --latest --policy"
+    assert at.gets(f"{bus} {latest} ho\t")[2:] == [*latest.split(), "hourly"]
+    (home / "upgrade.sh").touch()
+    with_ = at.gets(f"{bus} with web-1 -- ./upg\t")
+    assert with_[2:] == ["with", "web-1", "--", "./upgrade.sh"]
+
+
+def test_jobs_and_trials_that_there_are_are_completed(at: Shell, host: House) -> None:
+    vm, bus = VMS[-1], f"virtsnap --bus-address {host.address}"
+    host.client.create(vm, f"tried-{time.monotonic_ns()}", trial=True)
+    tried = [n for n, r in host.client.snapshots(vm).items() if r["Origin"] == "trial"]
+    number = host.client.rows("ListJobs")[0]["Path"].rpartition("/")[2]
+    for verb in ("accept", "discard"):
+        got = at.gets(f"{bus} {verb} '~z' tried-\t")
+        assert got[2:4] == [verb, vm] and any(one.startswith(got[4]) for one in tried)
+        assert len(got[4]) > len("tried-")
+    assert at.gets(f"{bus} jobs {number}\t --wait")[2:4] == ["jobs", number]
+
+
 def startable(folder: Path) -> tuple[Path, Path]:
     """A folder of activation files by which a bus starts a program in virtsnapd's place, and the
     file that this program makes."""
@@ -196,7 +248,7 @@ def test_fish_offers_commands_options_values_and_files(home: Path) -> None:
     (home / "my policy.toml").touch()
     assert {"history", "policy", "list"} < set(fish(home, "virtsnap ")[0])
     assert fish(home, "virtsnap create --no-") == (
-        ["--no-memory", "--no-quiesce", "--no-wait"],
+        ["--no-ask-password", "--no-memory", "--no-quiesce", "--no-wait"],
         "",
     )
     assert fish(home, "virtsnap revert --after ru") == (["running"], "")
