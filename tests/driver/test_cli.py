@@ -49,11 +49,11 @@ def test_create_list_revert_delete_do_it_and_say_so(running: House) -> None:
 
     reverted = cli(running, "revert", "web-1", "one")
     assert reverted.code == 0
-    first, second = reverted.out.splitlines()
+    first, second, third = reverted.out.splitlines()
     assert first == "VM web-1 is back at one, running"
     safety = next(r["Name"] for r in rows(running, "list") if r["Origin"] == "safety")
     undo = f"virtsnap --bus-address {running.address} revert web-1 {safety}"
-    assert second == f"what it was before is in {safety}; to undo: {undo}"
+    assert (second, third) == (f"what it was before is in {safety}", f"to undo: {undo}")
 
     assert cli(running, "delete", "web-1", "one").out == "VM web-1: snapshot one is deleted\n"
     assert set(running.client.snapshots("web-1")) == {"by-hand", safety}

@@ -40,7 +40,7 @@ def test_unpin_says_that_the_next_prune_deletes_it(house: House) -> None:
     house.policy("keep1", text("vm-0", "last = 1"))
     house.start().act(uuid_of(0), "s-0", "Pin", "")
     done = cli(house, "unpin", "vm-0", "s-0")
-    assert done.out == "VM vm-0: snapshot s-0 is not pinned\n"
+    assert done.out == "VM vm-0: snapshot s-0 is not pinned any more\n"
     assert "next prune deletes s-0 (keep1: no rule keeps it)" in done.err
     assert cli(house, "unpin", "vm-0", "s-1").err == ""
 

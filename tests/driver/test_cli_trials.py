@@ -137,10 +137,11 @@ def test_discard_goes_back_deletes_the_trial_and_says_how_to_have_it_back(runnin
     assert state(running) == "shutoff"
     done = cli(running, "discard", "web-1")
     assert (done.code, done.err) == (0, "")
-    back, undo = done.out.splitlines()
+    back, kept, undo = done.out.splitlines()
     assert (back, state(running)) == ("VM web-1 is back at one, running", "running")
     (safety,) = (name for name, origin in origins(running).items() if origin == "safety")
-    assert undo.endswith(f"to undo: {command(running, 'revert', 'web-1', safety)}")
+    assert kept == f"what it was before is in {safety}"
+    assert undo == f"to undo: {command(running, 'revert', 'web-1', safety)}"
     assert origins(running) == {"by-hand": "foreign", "in-between": "manual", safety: "safety"}
     assert cli(running, *undo.split()[-3:]).code == 0
     assert state(running) == "shutoff"

@@ -8,6 +8,7 @@ import pty
 import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,10 +102,12 @@ class Terminal:
 
 
 @contextmanager
-def terminal(address: str, *arguments: str) -> Iterator[Terminal]:
-    """virtsnap in a terminal of its own, which is its controlling one: Ctrl-C reaches it."""
+def terminal(address: str, *arguments: str, columns: int = 0) -> Iterator[Terminal]:
+    """virtsnap in a terminal of its own, which is its controlling one: Ctrl-C reaches it. columns:
+    letters in a line of it, 0 = it does not say."""
     process: subprocess.Popen[bytes] | None = None
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24 if columns else 0, columns))
     try:
         process = subprocess.Popen(
             # setsid --ctty makes the terminal the controlling one

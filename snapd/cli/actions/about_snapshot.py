@@ -72,8 +72,8 @@ def _facts(screen: Screen, row: Row, children: Sequence[str], acts: Sequence[Row
         ("policies", ", ".join(row["Policies"]) or "counts for none"),
         ("pinned", (row["PinReason"] or "yes") if row["Pinned"] else "no"),
         ("notes", [words.note(word) for word in row["Notes"]]),
-        ("revert", _way(screen, row, "revert", row["RevertBlocker"])),
-        ("delete", _way(screen, row, "delete", row["DeleteBlocker"])),
+        ("revert", _ways(screen, row, "revert", row["RevertBlocker"])),
+        ("delete", _ways(screen, row, "delete", row["DeleteBlocker"])),
     ]
 
 
@@ -85,16 +85,16 @@ def made_by(acts: Sequence[Row]) -> str:
     return f"{who(made)}{_why(made)}"
 
 
-def _way(screen: Screen, row: Row, verb: str, blocker: str) -> str:
+def _ways(screen: Screen, row: Row, verb: str, blocker: str) -> list[str]:
     """What is known to be in the way, or the command that looks."""
     if blocker not in ("", "unchecked"):
-        return f"not now: {words.reason(blocker)}"
+        return [f"not now: {words.reason(blocker)}"]
     known = "not looked at yet" if blocker else "nothing is known to be in the way"
     if not row["Name"].isprintable():  # as it is shown it could not be typed
-        return known
+        return [known]
     vm = typable(row["DomainName"], row["DomainUUID"])
     look = screen.command(verb, vm, row["Name"], options=["--preview"])
-    return f"{known}; {look} says more"
+    return [known, f"{look} says more"]
 
 
 # --- gone

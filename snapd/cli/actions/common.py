@@ -50,6 +50,11 @@ async def snapshots_of(client: Client, vm: str) -> list[Row]:
     return rows
 
 
+def failure(vm: str, row: Row) -> str:
+    """How a policy failed last on that VM, of whom is told already that it is about it."""
+    return str(row["LastErrorMessage"]).removeprefix(f"VM {name(vm)}: ")
+
+
 def described(row: Row, screen: Screen) -> str:
     """`web-1: snapshot before-upgrade (2026-11-24 02:30, 3 h ago, running, manual)`."""
     created = row["Created"] if row["TimeKnown"] else 0

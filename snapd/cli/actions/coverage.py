@@ -10,6 +10,7 @@ from ..output.previews import size, span
 from ..output.screen import Screen
 from ..output.tables import Column
 from ..output.text import name
+from .common import failure
 
 WORKS = [
     Column("KIND", spare=3),
@@ -33,7 +34,7 @@ async def coverage(client: Client, args: Namespace, screen: Screen) -> int:
     for row in rows:
         what = f"policy {row['Policy']} on VM {name(row['DomainName'])}"
         if row["LastErrorMessage"]:
-            screen.note(f"{what} failed last: {row['LastErrorMessage']}", "failed")
+            screen.note(f"{what} failed last: {failure(row['DomainName'], row)}", "failed")
     whys(rows, screen)
     if not rows:
         screen.note(f"policy {args.policy} matches no VM" if args.policy else "no VM is covered")

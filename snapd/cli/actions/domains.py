@@ -10,7 +10,7 @@ from ..output import times, words
 from ..output.screen import Screen
 from ..output.tables import Column
 from ..output.text import name
-from .common import incomplete
+from .common import failure, incomplete
 
 YES, UNCHECKED, NO = "yes", "unchecked", "no: "
 _COLUMNS = (
@@ -93,4 +93,4 @@ def _explain(screen: Screen, rows: list[Row]) -> None:
         screen.note(words.reason(word))
     for row in rows:
         if row["LastErrorMessage"]:
-            screen.note(f"VM {name(row['Name'])} failed last: {row['LastErrorMessage']}")
+            screen.note(f"VM {name(row['Name'])} failed last: {failure(row['Name'], row)}")

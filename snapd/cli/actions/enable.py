@@ -56,7 +56,8 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
     else:
         screen.say(f"policy {policy.name} was in force as it is already; next run {first}")
     run, status = screen.command("policy", "run", policy.name), screen.command("status")
-    screen.say(f"to take the first snapshots now: {run}; to look after it: {status}")
+    screen.say(f"to take the first snapshots now: {run}")
+    screen.say(f"to look after it: {status}")
     screen.names([policy.name])
     screen.document(
         {"Name": policy.name, "Revision": revision, "NextFires": slots[0], "Coverage": covered}

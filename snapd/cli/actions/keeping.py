@@ -26,7 +26,7 @@ async def pin(client: Client, args: Namespace, screen: Screen) -> int:
 async def unpin(client: Client, args: Namespace, screen: Screen) -> int:
     path, row = await _meant(client, args)
     await client.act_on(path, "Snapshot", "Unpin")
-    screen.say(f"{_called(row)} is not pinned")
+    screen.say(f"{_called(row)} is not pinned any more")
     await _fates(client, screen, row["DomainUUID"], [row["Name"]])
     return await _shown(client, screen, path)
 
@@ -57,7 +57,8 @@ async def hold(client: Client, args: Namespace, screen: Screen) -> int:
     until = times.moment(args.until, screen.now) if args.until else "it is taken back"
     vm, policy = [args.vm] if args.vm else [], ["--policy", args.policy] if args.policy else []
     again = screen.command("unhold", *vm, options=policy)
-    screen.say(f"{_of(args)} left alone until {until}; to take it back: {again}")
+    screen.say(f"{_of(args)} left alone until {until}")
+    screen.say(f"to take it back: {again}")
     screen.names(vm)
     screen.document(
         {"VM": args.vm, "Policy": args.policy, "Until": args.until, "Reason": args.reason}

@@ -66,7 +66,8 @@ async def confirm_prune(client: Client, args: Namespace, screen: Screen) -> int:
         return 0
     _show(screen, going)
     screen.say(f"let go: {len(going)} of {len(rows)} snapshots")
-    confirm(screen, f"Delete these {len(going)} snapshots of VM {vm}?", yes=args.yes)
+    these = f"these {len(going)} snapshots" if len(going) > 1 else "this snapshot"
+    confirm(screen, f"Delete {these} of VM {vm}?", yes=args.yes)
     job = await client.act("ConfirmPrune", domain["UUID"], args.policy, info["Plan"])
     row = await started(client, screen, job, no_wait=args.no_wait)
     if row is None:

@@ -96,7 +96,8 @@ def tell(screen: Screen, row: Row, meant: Row, safety: str, *undo: str) -> int:
         f"{row['Result']['FinalState']}"
     )
     if safety:
-        screen.say(f"what it was before is in {name(safety)}; to undo: {screen.command(*undo)}")
+        screen.say(f"what it was before is in {name(safety)}")
+        screen.say(f"to undo: {screen.command(*undo)}")
     screen.names([safety] if safety else [])
     screen.document(row)
     return 0
