@@ -40,11 +40,13 @@ virtsnapd        644 /usr/share/polkit-1/rules.d/60-virtsnapd-service-user.rules
 virtsnapd        644 /usr/share/polkit-1/rules.d/60-virtsnapd.rules
 virtsnapd        644 /usr/share/virtsnapd/policies/nightly.toml
 virtsnap         755 /usr/bin/virtsnap
+virtsnap         644 /usr/lib/systemd/user/virtsnap-notify.service
 virtsnap         644 /usr/share/bash-completion/completions/virtsnap
 virtsnap         644 /usr/share/doc/virtsnap/changelog.gz
 virtsnap         644 /usr/share/doc/virtsnap/copyright
 virtsnap         644 /usr/share/fish/vendor_completions.d/virtsnap.fish
 virtsnap         644 /usr/share/man/man1/virtsnap.1.gz
+virtsnap         644 /usr/share/virtsnapd/virtsnap.schema.json
 virtsnap         644 /usr/share/zsh/vendor-completions/_virtsnap
 virtsnap-common  644 /usr/share/doc/virtsnap-common/README.md.gz
 virtsnap-common  644 /usr/share/doc/virtsnap-common/changelog.gz
@@ -84,7 +86,7 @@ RECOMMENDS = {
 OF_DEBHELPER = re.compile(r"init-system-helpers |systemd \| systemd-standalone-sysusers")
 SCRIPTS = {
     "virtsnapd": {"postinst", "prerm", "postrm"},
-    "virtsnap": set[str](),
+    "virtsnap": {"postinst", "postrm"},  # of the user unit
     "virtsnap-common": {"postinst", "prerm"},  # which compile the modules
 }
 MODULES = "/usr/share/virtsnapd/snapd"
@@ -212,6 +214,16 @@ def test_only_the_systems_service_is_enabled_and_started(debs: dict[str, Deb]) -
         # only what runs
         "deb-systemd-invoke try-restart 'virtsnap-check.service' 'virtsnap-check.timer'",
     ]
+
+
+def test_notifications_are_on_for_nobody(debs: dict[str, Deb]) -> None:
+    lines = [line.strip() for line in debs["virtsnap"].control["postinst"].splitlines()]
+    # enabled again where somebody had enabled it before
+    assert [line for line in lines if line.startswith("if deb-systemd-helper")] == [
+        "if deb-systemd-helper --user debian-installed 'virtsnap-notify.service' ; then",
+        "if deb-systemd-helper --quiet --user was-enabled 'virtsnap-notify.service' ; then",
+    ]
+    assert not [line for line in lines if line.startswith("deb-systemd-invoke")]
 
 
 def test_upgrade_stops_nothing_before_the_restart(debs: dict[str, Deb]) -> None:

@@ -43,9 +43,11 @@ virtsnapd        -rw-r--r-- /usr/share/man/man8/virtsnapd.8
 virtsnapd        drwxr-xr-x /usr/share/virtsnapd/policies
 virtsnapd        -rw-r--r-- /usr/share/virtsnapd/policies/nightly.toml
 virtsnap         -rwxr-xr-x /usr/bin/virtsnap
+virtsnap         -rw-r--r-- /usr/lib/systemd/user/virtsnap-notify.service
 virtsnap         -rw-r--r-- /usr/share/bash-completion/completions/virtsnap
 virtsnap         -rw-r--r-- /usr/share/fish/vendor_completions.d/virtsnap.fish
 virtsnap         -rw-r--r-- /usr/share/man/man1/virtsnap.1
+virtsnap         -rw-r--r-- /usr/share/virtsnapd/virtsnap.schema.json
 virtsnap         -rw-r--r-- /usr/share/zsh/site-functions/_virtsnap
 virtsnap-common  drwxr-xr-x /usr/share/doc/virtsnap-common
 virtsnap-common  -rw-r--r-- /usr/share/doc/virtsnap-common/README.md
@@ -69,7 +71,7 @@ REQUIRES = {
     "virtsnap": {
         "virtsnap-common = {release}", "/usr/bin/python3", "python3-rich",
         "python3-tabulate", "python3-wcwidth",
-        "python3-argcomplete",
+        "python3-argcomplete", "/bin/sh",
     },
     "virtsnap-common": {
         "python3 >= 3.11", "python3-dbus-next", "python3-croniter", "python3-tomli-w", "tzdata",
@@ -234,17 +236,20 @@ def test_every_file_of_a_folder_is_shipped_as_it_is(packages: Packages, folder: 
     assert left_out == []
 
 
-def test_scripts_are_those_of_the_service_and_are_shell(packages: Packages) -> None:
+def test_scripts_are_those_of_the_units_and_are_shell(packages: Packages) -> None:
     for package in packages.made:
         for tag in ("PREIN", "POSTIN", "PREUN", "POSTUN"):
             script = "\n".join(packages.ask(package, f"%{{{tag}}}"))
-            if package != "virtsnapd":
+            wanted = "systemd-sysusers" if tag == "PREIN" else "virtsnapd.service"
+            if (package, tag) == ("virtsnap", "PREUN"):  # nor is it on before somebody wants it
+                wanted = "virtsnap-notify.service"
+            elif package != "virtsnapd":
                 assert script == "(none)"
                 continue
             assert packages.ask(package, f"%{{{tag}PROG}}") == ["/bin/sh"]
             run(["sh", "-n"], input=script.encode())
             assert "%" not in script  # a macro that nobody knows
-            assert ("systemd-sysusers" if tag == "PREIN" else "virtsnapd.service") in script
+            assert wanted in script
 
 
 def test_user_is_made_before_the_files_are_there(packages: Packages, tmp_path: Path) -> None:
