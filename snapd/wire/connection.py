@@ -20,9 +20,9 @@ from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageType
 from dbus_next.message import Message
-from dbus_next.signature import SignatureTree
 
 from .messages import Unread
+from .unmarshal import values
 
 MAX_QUEUED = 128 * 2**20
 """Bytes that wait for the bus to read them; beyond it the bus is taken for dead."""
@@ -104,7 +104,8 @@ class Writer:
 
 
 class Reader(Unmarshaller):
-    """Reads one message; the body of a large call stays as it came, and `unread` reads it."""
+    """Reads one message, a large body by our own readers; that of a call stays as it came, and
+    `unread` reads it."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
@@ -117,23 +118,21 @@ class Reader(Unmarshaller):
         order = "<" if self.buf[0] == ord("l") else ">"
         body, _serial, fields = struct.unpack_from(f"{order}III", self.buf, 4)
         head = 16 + fields + -fields % 8
-        if self.buf[1] == MessageType.METHOD_CALL.value and body > LARGE:
+        if body > LARGE:
             self.read(head + body, prefetch=True)
             rest = bytes(self.buf[head:])
             del self.buf[head:]
             self.buf[4:8] = bytes(4)
             super()._unmarshall()
             if self.message is not None:
-                self.unread = partial(_values, rest, self.endian, self.message.signature)
+                work = partial(values, rest, order, self.message.signature)
+                if self.message.message_type is MessageType.METHOD_CALL:
+                    self.unread = work
+                else:
+                    self.message.body = work()
         else:
             super()._unmarshall()
         self.size = head + body
-
-
-def _values(body: bytes, endian: Any, signature: str) -> list[Any]:
-    reader = Unmarshaller(None)
-    reader.buf, reader.endian = bytearray(body), endian
-    return [reader.read_argument(kind) for kind in SignatureTree._get(signature).types]
 
 
 class Connection(MessageBus):

@@ -75,6 +75,8 @@ def _aligned(heads: list[str], cells: list[list[str]]) -> str:
 
     tabulate.PRESERVE_WHITESPACE = True  # spaces are part of a name
     tabulate.MIN_PADDING = 0  # beside titles, which made lines wider than was reckoned
+    # all are texts: what it guesses for each cell takes longer than all else
+    tabulate._column_type = lambda *_cells, **_how: str
     made: str = tabulate.tabulate(cells, heads, tablefmt="plain", disable_numparse=True)
     return "\n".join(line.rstrip() for line in made.splitlines())
 
