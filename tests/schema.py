@@ -24,7 +24,7 @@ def formats() -> set[str]:
     return {name for name in schema()["$defs"] if not name[0].isupper()}
 
 
-def documents(text: str) -> list[dict[str, Any]]:
+def documents(text: str | bytes) -> list[dict[str, Any]]:
     """One that is all of the text, or one a line. AssertionError for what is in no schema."""
     try:
         found = [json.loads(text)]

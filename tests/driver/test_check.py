@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -293,7 +292,7 @@ def test_check_wrong_usage_is_unknown_and_not_critical(
     done = check(bus, *arguments)
     assert (done.code, done.err) == (3, "")
     if "--json" in arguments:
-        assert json.loads(done.out)["Status"] == "UNKNOWN"
+        assert done.json["Status"] == "UNKNOWN"
     else:
         assert done.out.startswith("VIRTSNAP UNKNOWN - ")
 

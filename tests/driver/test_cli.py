@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -16,6 +15,7 @@ from tests.bus import PrivateBus
 from tests.client import TOP
 from tests.driver.house import HOST, HOURLY, NODE, WEB1, House
 from tests.driver.virtsnap import Done, command, terminal, virtsnap
+from tests.schema import documents
 
 NIGHTLY = TOP / "packaging" / "policies" / "nightly.toml"
 ESCAPED = ["two\\nrows", "\\u202egnp.exe", "tab\\tstop", "del\\x7f", "c1\\x9b31m"]
@@ -131,7 +131,7 @@ def test_list_more_than_a_page_shows_all(running: House, monkeypatch: pytest.Mon
         cwd=TOP,
         check=True,
     )
-    names = [row["Name"] for row in json.loads(done.stdout)["rows"]]
+    names = [row["Name"] for row in documents(done.stdout)[0]["rows"]]
     assert names == ["by-hand", "s0", "s1", "s2", "s3", "s4"]
 
 

@@ -6,7 +6,6 @@ The test driver is never slow, so the job is played here, by API.md's words, on 
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import subprocess
 import time
@@ -21,6 +20,7 @@ from snapd.wire.values import Variant, unwrap
 from tests.bus import PrivateBus
 from tests.client import INTERFACE, PROPERTIES, TOP, Client
 from tests.driver.virtsnap import command, virtsnap
+from tests.schema import documents
 
 JOB = paths.job(7)
 UUID = "22222222-2222-4222-8222-222222222201"
@@ -166,7 +166,7 @@ def test_follow_interrupted_with_json_says_it_as_json(bus: PrivateBus, play: Pla
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, b"")
-    assert json.loads(err)["detail"] == {"Job": JOB}
+    assert documents(err)[0]["detail"] == {"Job": JOB}
 
 
 def test_follow_daemon_gone_is_outcome_unknown(bus: PrivateBus, play: Play) -> None:
@@ -181,7 +181,7 @@ def test_follow_daemon_gone_is_outcome_unknown(bus: PrivateBus, play: Play) -> N
         play.client.run(play.client.bus.close())
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (1, b"")
-    assert json.loads(err)["error"] == "org.virtsnap.Error.OutcomeUnknown"
+    assert documents(err)[0]["error"] == "org.virtsnap.Error.OutcomeUnknown"
 
 
 def test_create_sends_only_the_options_that_were_typed(bus: PrivateBus, play: Play) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from tests.driver.test_cli import cli
 from tests.driver.test_cli_jobs import Play
 from tests.driver.test_cli_previews import names, state
 from tests.driver.virtsnap import command, terminal, virtsnap
+from tests.schema import documents
 
 QUICK = ["--no-memory", "--no-quiesce"]
 
@@ -85,7 +85,7 @@ def test_with_snapshot_is_a_trial_while_the_command_runs_and_named_to_it(running
     listing = " ".join(command(running.address, "list", "$VIRTSNAP_VM", "--json"))
     done = sh(running, f'echo "$VIRTSNAP_SNAPSHOT"; {listing}', "--name", "before")
     name, _, rest = done.out.partition("\n")
-    row = {one["Name"]: one for one in json.loads(rest)["rows"]}["before"]
+    row = {one["Name"]: one for one in documents(rest)[0]["rows"]}["before"]
     assert (done.code, name) == (0, "before")
     assert (row["DomainName"], row["Origin"], row["Policies"]) == ("web-1", "trial", [])
     assert row["Description"] == "before sh"  # its arguments may be secret
@@ -246,7 +246,7 @@ def test_with_json_is_the_last_line_of_standard_error(
     done = sh(running, f"echo out; echo err >&2; {script}", "--json", "--name", "n", *options)
     assert (done.code, done.out) == (status, "out\n")
     err, last = done.err.splitlines()
-    document = json.loads(last)
+    (document,) = documents(last)
     assert err == "err" and document.pop("Created") > 1_700_000_000
     assert document == {
         "format": "with/1",
