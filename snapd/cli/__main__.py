@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -25,6 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit code (`virtsnap --help` lists them)."""
     # each a tenth of the start: garbage that isn't there, and TLS, which asyncio can do without
     gc.disable()
+    if sys.stdout is None:  # closed by who started us, who wants no answer
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     if shell := os.environ.get("_ARGCOMPLETE"):
         from . import complete
@@ -54,10 +57,18 @@ def run(arguments: list[str]) -> int:
         return NOTHING_RUN if command_of(arguments) == "with" else code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # whoever read our output has seen enough; a second flush at exit would complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        return _without_output(PIPE_CLOSED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        return _without_output(failures.unwritten(screen, error))
+
+
+def _without_output(code: int) -> int:
+    """That exit code, without another flush at the exit, which would complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _act(args: Namespace, screen: Screen) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import SnapdError, by_name
@@ -59,11 +59,17 @@ def report(screen: Screen, error: Exception) -> int:
     return _show(screen, error.name, error.message, detail, error.exit_code, hints=hints)
 
 
+def unwritten(screen: Screen, error: OSError) -> int:
+    """Say that the answer found no room; what was asked for may have been done."""
+    sentence = f"the answer cannot be written: {error.strerror}"
+    return _show(screen, "CannotWrite", sentence, {}, FAILED)
+
+
 def _job(screen: Screen, row: dict[str, Any]) -> int:
     kind = by_name(row["ErrorName"])
     code = kind.exit_code if kind else FAILED
     message = row["ErrorMessage"] or f"the job ended as {row['State']}"
-    return _show(screen, row["ErrorName"], message, row["ErrorDetail"], code, row["Path"])
+    return _show(screen, row["ErrorName"], message, row["ErrorDetail"], code, row)
 
 
 def _show(
@@ -72,18 +78,20 @@ def _show(
     sentence: str,
     detail: dict[str, Any],
     code: int,
-    job: str = "",
+    job: Mapping[str, Any] | None = None,
     hints: Sequence[str] = (),
 ) -> int:
-    """hints: lines for people behind the sentence."""
-    number = f" (job {job.rpartition('/')[2]})" if job else ""
+    """job: the row of the one that failed. hints: lines for people behind the sentence."""
+    job = job or {}
+    number = f" (job {job['Path'].rpartition('/')[2]})" if job else ""
     lines = [f"virtsnap: {sentence}{number}"]
     if detail.get("Ways"):
         from .output import ways  # not before: it needs dataclasses, 20 ms
 
-        lines += [f"  way out: {way}" for way in ways.told(detail["Ways"], screen.bus)]
+        told = ways.told(detail["Ways"], screen.bus, {**job, **detail})
+        lines += [f"  way out: {way}" for way in told if way not in sentence]
     lines += [f"  {hint}" for hint in hints]
-    about = {**detail, "Job": job} if job else detail
+    about = {**detail, "Job": job["Path"]} if job else detail
     screen.failure(lines, {"error": name, "message": sentence, "detail": about})
     return code
 

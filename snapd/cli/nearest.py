@@ -72,7 +72,8 @@ async def _snapshot(client: Client, args: Namespace, error: NoSuchSnapshot) -> N
     for vm in _typed(args, "vm"):
         words = _typed(args, "snapshot", "snapshots", "names")
         await _some(client, error, words, "ListSnapshots", vm)
-        error.add_note(f"what it has: {command(args.bus, 'list', vm)}")
+        if (see := command(args.bus, "list", vm)) not in error.message:
+            error.add_note(f"what it has: {see}")
 
 
 async def _some(client: Client, error: SnapdError, words: list[str], member: str, *of: str) -> None:

@@ -101,9 +101,12 @@ class Holds:
             if same_policy and (not uuid or row.domain in ("", uuid)):
                 of = f"policy {row.policy}" if row.policy else "all policies"
                 on = "that VM" if row.domain else "all VMs"
+                where = f" {domain.name}" if row.domain and domain else ""
+                where += f" --policy {row.policy}" if row.policy else ""
                 raise InvalidArgument(
                     f"{domain.name if domain else 'it'} is held by the hold of {of} on {on}, which "
-                    "cannot be taken back in part; take that one back"
+                    "cannot be taken back in part; take that one back: virtsnap unhold"
+                    f"{where}"
                 )
 
     async def expire(self) -> None:

@@ -74,7 +74,7 @@ def test_hold_is_shown_with_the_command_that_takes_it_back(house: House) -> None
         len(house.client.properties("/org/virtsnap/Snapd1/policies/hourly", "Policy")["Holds"]) == 2
     )
     assert cli(house, "unhold", "web-2").code == 2, "all VMs are held"
-    assert cli(house, "unhold").out == "every VM is not held any more\n"
+    assert cli(house, "unhold").out == "nothing is held any more\n"
     assert "moving" not in cli(house, "status").out
 
 

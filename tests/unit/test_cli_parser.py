@@ -111,6 +111,7 @@ def test_parse_command_line_gives_value(typed: str, key: str, value: object) -> 
         "revert web --before soon",
         "revert web --policy p",
         "undo web s",
+        "hold web --until soon",
     ],
 )
 def test_parse_what_means_nothing_is_invalid_argument(typed: str) -> None:
@@ -134,6 +135,64 @@ def test_parse_what_means_nothing_is_invalid_argument(typed: str) -> None:
 )
 def test_command_of_finds_it_also_where_the_rest_means_nothing(typed: str, command: str) -> None:
     assert command_of(typed.split()) == command
+
+
+@pytest.mark.parametrize(
+    ("typed", "program", "near"),
+    [
+        ("list --tre", "virtsnap list", ("--tree",)),
+        ("policy list --utcc", "virtsnap policy list", ("--utc",)),
+        ("list a b", "virtsnap list", ()),
+        ("--foo", "virtsnap", ()),
+    ],
+)
+def test_parse_unknown_argument_names_the_help_of_its_command(
+    typed: str, program: str, near: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        parse(typed.split())
+    assert f"'{program} --help'" in str(raised.value)
+    assert raised.value.near == near
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["list", ""],
+        ["hold", "", "--reason", "an unset variable"],
+        ["hold", "web", "--policy", ""],
+        ["policy", "run", "nightly", ""],
+        ["list", "--policy", ""],
+        ["discard", "web", ""],
+        ["delete", "web", "one", ""],
+        ["jobs", "--vm", ""],
+    ],
+)
+def test_parse_empty_name_is_invalid_never_all_of_them(typed: list[str]) -> None:
+    with pytest.raises(InvalidArgument, match="empty"):
+        parse(typed)
+
+
+def test_parse_name_left_out_is_empty_and_free_text_may_be() -> None:
+    args = parse(["hold", "--reason", ""])
+    assert (type(args.vm), args.vm, args.policy, args.reason) == (str, "", "", "")
+
+
+def test_parse_columns_as_the_table_has_them() -> None:
+    assert parse(["list", "--columns", "VM,Snapshot"]).columns == ["vm", "snapshot"]
+
+
+def test_parse_time_to_come_is_counted_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
+    assert parse(["hold", "web", "--until", "3h"]).until == 1_800_010_800
+    assert parse(["preview", "web", "--at", "2d"]).at == 1_800_172_800
+
+
+def test_help_fits_its_lines_in_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for parser in commands():
+        prose = parser.format_help().partition("\n\n")[2].partition("examples:")[0]
+        assert max(map(len, prose.splitlines())) <= 80, prose
 
 
 def test_parse_argument_that_is_not_utf8_is_invalid_argument() -> None:

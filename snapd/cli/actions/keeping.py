@@ -68,7 +68,7 @@ async def hold(client: Client, args: Namespace, screen: Screen) -> int:
 
 async def unhold(client: Client, args: Namespace, screen: Screen) -> int:
     await client.act("Unhold", args.vm, args.policy)
-    screen.say(f"{_of(args)} not held any more")
+    screen.say(f"{_of(args)} not held any more" if args.vm else _nothing_held(args))
     screen.names([args.vm] if args.vm else [])
     screen.document({"VM": args.vm, "Policy": args.policy})
     return 0
@@ -104,6 +104,12 @@ async def _fates(client: Client, screen: Screen, uuid: str, names: list[str]) ->
             why = fates.why(row["Reasons"])
             what = f"the next prune deletes {name(row['Name'])} ({why}), unless it is pinned"
             screen.note(what, "warning")
+
+
+def _nothing_held(args: Namespace) -> str:
+    return (
+        f"policy {args.policy} is not held any more" if args.policy else "nothing is held any more"
+    )
 
 
 def _of(args: Namespace) -> str:

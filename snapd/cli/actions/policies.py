@@ -95,8 +95,8 @@ async def run(client: Client, args: Namespace, screen: Screen) -> int:
     screen.table(_RUN, [_result(each, children, names) for each in results])
     for child in children:
         for warning in child["Warnings"]:
-            vm = name(child["DomainName"])
-            screen.note(f"warning: VM {vm}: {warning['Message']}", "warning")
+            vm, said = f"VM {name(child['DomainName'])}", warning["Message"]
+            screen.note(f"warning: {said if vm in said else f'{vm}: {said}'}", "warning")
     screen.names(filter(None, (_made(each, children) for each in results)))
     screen.document(row)
     return FAILED if any(each["Outcome"] == "failed" for each in results) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from . import text
 
@@ -63,15 +64,18 @@ _WAYS = {
 }
 
 
-def told(words: Iterable[str], bus: str, problem: Mapping[str, str] | None = None) -> list[str]:
+def told(words: Iterable[str], bus: str, problem: Mapping[str, Any] | None = None) -> list[str]:
     """What to do for each word; a word that is not known stays as it is.
 
-    problem: the row of ListProblems that they belong to.
+    problem: the row of ListProblems that they belong to, or of a job with its ErrorDetail.
     """
     return [_told(word, bus, problem or {}) for word in words]
 
 
-def _told(word: str, bus: str, problem: Mapping[str, str]) -> str:
+def _told(word: str, bus: str, problem: Mapping[str, Any]) -> str:
+    if word == "unpin" and problem.get("Item") and problem.get("DomainName"):
+        vm = text.typable(problem["DomainName"], problem["DomainUUID"])
+        return f"take the pin off: {text.command(bus, 'unpin', vm, problem['Item'])}"
     if word == "policy-enable":
         return text.command(bus, "policy", "enable", "nightly")
     if word == "policy-run":

@@ -38,7 +38,7 @@ def build() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"virtsnap {__version__}")
     bus_options(parser, top=True)
-    parser.set_defaults(action="status.status", daemon=True, format="status")
+    parser.set_defaults(action="status.status", daemon=True, parser=parser, format="status")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     system.add(commands)
     looking.add(commands)
@@ -55,7 +55,9 @@ def parse(arguments: list[str]) -> Namespace:
     needs one. Raises InvalidArgument."""
     of_with = command_of(arguments) == trials.WITH
     ours, behind = trials.split(arguments) if of_with else (arguments, [])
-    args = build().parse_args(spell_out(ours))
+    args, unknown = build().parse_known_args(spell_out(ours))
+    if unknown:
+        raise args.parser.unknown(unknown)
     several = [one for one in vars(args).values() if isinstance(one, list)]
     for value in [*vars(args).values(), *(each for one in several for each in one)]:
         if isinstance(value, str) and not _is_text(value):

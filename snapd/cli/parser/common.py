@@ -18,9 +18,30 @@ if TYPE_CHECKING:
 # half of the time that it takes to build the parsers
 argparse._ = lambda text: text  # type: ignore[attr-defined]
 
-FORMAT = argparse.RawDescriptionHelpFormatter
+_DURATION = r"([0-9]{1,6})(s|min|h|d|w)"
 _UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
 _AGES = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class FORMAT(argparse.RawDescriptionHelpFormatter):
+    """Examples as they are written, a description as wide as the terminal."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+class _LeftOut(str):
+    """What stands for a name that was left out."""
+
+
+def typed_name(text: str) -> str:
+    """A name that was typed, or one that was left out. An empty one is a slip, as of a variable
+    that a script has not set: it would mean all, or any."""
+    if not text and not isinstance(text, _LeftOut):
+        raise argparse.ArgumentTypeError("the name is empty; give one, or leave it out")
+    return str(text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +49,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InvalidArgument(f"{message}; '{self.prog} --help' shows how")
+
+    def unknown(self, words: Sequence[str]) -> InvalidArgument:
+        """What to say of words that mean nothing to this parser."""
+        from ..alike import near
+
+        said = f"unrecognized arguments: {' '.join(words)}; '{self.prog} --help' shows how"
+        error = InvalidArgument(said)
+        options = [each[2:] for each in self._option_string_actions if each.startswith("--")]
+        wrong = [each[2:].partition("=")[0] for each in words if each.startswith("--")]
+        found = [f"--{one}" for each in wrong for one in near(each, options)]
+        error.near = tuple(dict.fromkeys(found))
+        return error
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Without this all commands that there are would be listed for a slip of the finger."""
@@ -74,7 +107,10 @@ def add_command(
     )
     # `policy list` has the format policy-list
     parser.set_defaults(
-        action=action, daemon=daemon, format="-".join(parser.prog.split()[1:]) or name
+        action=action,
+        daemon=daemon,
+        parser=parser,
+        format="-".join(parser.prog.split()[1:]) or name,
     )
     return parser
 
@@ -129,22 +165,29 @@ def offer(action: argparse.Action, kind: str) -> None:
 
 
 def vm_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
-    offer(parser.add_argument("vm", metavar="VM", help="name or UUID of a VM", **how), "vm")
+    how = _name({"dest": "vm", "metavar": "VM", "help": "name or UUID of a VM", **how})
+    offer(parser.add_argument(**how), "vm")
 
 
-def snapshot_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
-    how = {"dest": "snapshot", "metavar": "SNAPSHOT", "help": "name of a snapshot", **how}
-    offer(parser.add_argument(**how), "snapshot")
+def snapshot_argument(parser: argparse.ArgumentParser, kind: str = "snapshot", **how: Any) -> None:
+    how = _name({"dest": "snapshot", "metavar": "SNAPSHOT", "help": "name of a snapshot", **how})
+    offer(parser.add_argument(**how), kind)
 
 
 def policy_argument(parser: argparse.ArgumentParser, **how: Any) -> None:
-    how = {"metavar": "NAME", "help": "name of a policy", **how}
+    how = _name({"metavar": "NAME", "help": "name of a policy", **how})
     offer(parser.add_argument("policy", **how), "policy")
 
 
-def policy_option(parser: argparse.ArgumentParser, **how: Any) -> None:
-    how = {"metavar": "P", "help": "name of a policy", **how}
+def policy_option(parser: argparse._ActionsContainer, **how: Any) -> None:
+    how = _name({"metavar": "P", "help": "name of a policy", **how})
     offer(parser.add_argument("--policy", **how), "policy")
+
+
+def _name(how: dict[str, Any]) -> dict[str, Any]:
+    if how.get("default") == "":
+        how["default"] = _LeftOut()
+    return {"type": typed_name, **how}
 
 
 def job_options(parser: argparse.ArgumentParser) -> None:
@@ -195,13 +238,24 @@ def past(text: str) -> int:
     """A time in seconds UTC, also as how long ago: `90min`, `3h`, `2d`, `1w`."""
     import time
 
-    found = re.fullmatch(r"([0-9]{1,6})(s|min|h|d|w)", text)
-    if found:
+    if found := re.fullmatch(_DURATION, text):
         return int(time.time()) - int(found[1]) * _AGES[found[2]]
     try:
         return instant(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, or how long ago: 3h, 2d, 1w") from error
+
+
+def coming(text: str) -> int:
+    """A time in seconds UTC, also as how long from now: `90min`, `3h`, `2d`, `1w`."""
+    import time
+
+    if found := re.fullmatch(_DURATION, text):
+        return int(time.time()) + int(found[1]) * _AGES[found[2]]
+    try:
+        return instant(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or how long from now: 3h, 2d, 1w") from error
 
 
 def count(text: str) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .common import (
     add_command,
-    instant,
+    coming,
     offer,
     policy_option,
     snapshot_argument,
@@ -95,15 +95,16 @@ def _hold(commands: Commands) -> None:
         "(create, revert, delete) still works",
         """virtsnap hold web-1 --reason 'migration'
         virtsnap hold web-1 --policy nightly --until 2026-12-01T06:00Z
+        virtsnap hold web-1 --until 3h                  for three hours
         virtsnap hold --reason 'storage is moved'       every policy, all VMs""",
     )
     _which(parser)
     parser.add_argument(
         "--until",
         metavar="TIME",
-        type=instant,
+        type=coming,
         default=0,
-        help="when it ends by itself (not before unhold)",
+        help="when it ends by itself, or how long from now: 3h, 2d, 1w (not before unhold)",
     )
     parser.add_argument("--reason", metavar="TEXT", default="", help="why; shown as a problem")
 

@@ -6,7 +6,15 @@ import argparse
 import re
 from typing import TYPE_CHECKING
 
-from .common import add_command, offer, past, snapshot_argument, vm_argument
+from .common import (
+    add_command,
+    offer,
+    past,
+    policy_option,
+    snapshot_argument,
+    typed_name,
+    vm_argument,
+)
 
 if TYPE_CHECKING:
     from .common import Commands, Parser
@@ -82,7 +90,7 @@ def _picked(parser: Parser) -> None:
     """Which of the snapshots; all that are given have to hold."""
     group = parser.add_argument_group("which ones (all that is given has to hold)")
     group.add_argument("--origin", choices=ORIGINS, help="only those of that origin")
-    offer(group.add_argument("--policy", metavar="P", help="only what counts for it"), "policy")
+    policy_option(group, help="only what counts for it")
     group.add_argument("--kind", choices=KINDS, help="only those of that kind")
     group.add_argument("--pinned", action="store_true", help="only those that are pinned")
     group.add_argument("--current", action="store_true", help="only the current one of each VM")
@@ -155,7 +163,10 @@ def _jobs(commands: Commands) -> None:
     )
     offer(job, "job")
     group = parser.add_argument_group("which ones, without JOB")
-    offer(group.add_argument("--vm", metavar="VM", help="only those of that VM"), "vm")
+    offer(
+        group.add_argument("--vm", metavar="VM", type=typed_name, help="only those of that VM"),
+        "vm",
+    )
     group.add_argument("--state", choices=JOB_STATES, help="only those in that state")
     act = parser.add_mutually_exclusive_group()
     act.add_argument("--wait", action="store_true", help="wait until it ends; Ctrl-C leaves it be")
@@ -178,8 +189,9 @@ def _files(commands: Commands) -> None:
 
 
 def columns(text: str) -> list[str]:
-    """Names of columns of `list`, one or more, in the order in which they are to stand."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    """Names of columns of `list`, one or more, in the order in which they are to stand; also as
+    the table has them, in capitals."""
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in COLUMNS:
             raise argparse.ArgumentTypeError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .common import (
     add_command,
+    coming,
     count,
     instant,
     job_options,
@@ -189,12 +190,15 @@ def _preview(commands: Commands) -> None:
         """virtsnap preview web-1
         virtsnap preview web-1 --policy nightly
         virtsnap preview web-1 --at 2026-12-24             as if it were that day
+        virtsnap preview web-1 --at 4w                     as if it were in four weeks
         virtsnap preview web-1 --file ./nightly.toml       as if nightly were that file
         virtsnap preview web-1 --policy nightly --file ./other.toml""",
     )
     vm_argument(parser)
     policy_option(parser, default="", help="what this one made only (all of them)")
-    parser.add_argument("--at", metavar="TIME", type=instant, help="as if it were that time (now)")
+    parser.add_argument(
+        "--at", metavar="TIME", type=coming, help="as if it were then, or so much later: 3h, 2d, 1w"
+    )
     file = parser.add_argument(
         "--file",
         metavar="FILE",

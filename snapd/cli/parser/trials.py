@@ -9,6 +9,7 @@ from .common import (
     job_options,
     offer,
     preview_option,
+    snapshot_argument,
     vm_argument,
     yes_option,
 )
@@ -109,14 +110,8 @@ def _discard(commands: Commands) -> None:
 
 def _which(parser: Parser) -> None:
     vm_argument(parser)
-    name = parser.add_argument(
-        "snapshot",
-        metavar="SNAPSHOT",
-        nargs="?",
-        default="",
-        help="name of the trial, where it has several",
-    )
-    offer(name, "trial")
+    name = "name of the trial, where it has several"
+    snapshot_argument(parser, kind="trial", nargs="?", default="", help=name)
     parser.add_argument("--latest", action="store_true", help="of several trials the newest")
 
 
