@@ -20,7 +20,7 @@ from ..output.screen import Screen
 from ..output.text import name
 from .validate import read_definition
 
-HEAD = "# policy {}: virtsnapd-policy(5) has every key. Comments are not kept.\n\n"
+KEYS = "virtsnapd-policy(5) has every key. Comments are not kept."
 
 
 async def set_keys(client: Client, args: Namespace, screen: Screen) -> int:
@@ -39,7 +39,9 @@ async def edit(client: Client, args: Namespace, screen: Screen) -> int:
         way = screen.command("policy", "set", policy["Name"])
         raise InvalidArgument(f"there is no terminal to edit on; {way} KEY=VALUE needs none")
     file = Path(tempfile.mkdtemp(prefix="virtsnap-")) / f"{policy['Name']}.toml"
-    begun = HEAD.format(policy["Name"]).encode() + definition_to_toml(policy["Definition"])
+    begun = f"# policy {policy['Name']}: {KEYS}\n\n".encode() + definition_to_toml(
+        policy["Definition"]
+    )
     file.write_bytes(begun)
     try:
         wanted, verdict = await _edited(client, screen, policy["Name"], file)

@@ -10,10 +10,11 @@ from .text import name, safe
 
 Event = dict[str, Any]
 SNAPSHOTS = {
-    "SnapshotCreated": "{} created",
-    "SnapshotDeleted": "{} deleted",
-    "SnapshotReverted": "reverted to {}",
+    "SnapshotCreated": ("", " created"),
+    "SnapshotDeleted": ("", " deleted"),
+    "SnapshotReverted": ("reverted to ", ""),
 }
+"""What is said before and behind the snapshot."""
 _SPECIAL = ("safety", "trial")
 """Origins that who did it does not tell."""
 
@@ -41,8 +42,8 @@ def names(event: Event, *, of_one: bool) -> list[str]:
 def _snapshot(event: Event) -> tuple[str, str]:
     origin = event["Origin"]
     kind = f"{origin} snapshot" if origin in _SPECIAL else "snapshot"
-    what = SNAPSHOTS[event["Event"]].format(f"{kind} {name(event['Name'])}")
-    return f"{_vm(event)}{what}{_by(event)}", ""
+    before, behind = SNAPSHOTS[event["Event"]]
+    return f"{_vm(event)}{before}{kind} {name(event['Name'])}{behind}{_by(event)}", ""
 
 
 def _run(event: Event) -> tuple[str, str]:
