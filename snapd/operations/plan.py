@@ -31,8 +31,10 @@ from .preflight.external import (
     commit_denied,
     external_create_blockers,
     external_memory_blockers,
+    reverts_no_disks,
 )
 from .preflight.external_tree import inactive_nodes
+from .preflight.overlaid import overlaid_blockers
 from .wishes import Wish
 
 AGAINST_INTERNAL = frozenset(
@@ -147,7 +149,8 @@ class _Sort:
             text = f"the RAM of VM {info.name} is not in the snapshot: {reasons[0]}"
             warnings.append(Warned("memory-left-out", info.name, text))
         warnings += _left_out(info, memory=memory)
-        warnings += _in_the_way(facts) if kind is Kind.INTERNAL else _afterwards(facts, wish)
+        internal = kind is Kind.INTERNAL
+        warnings += _in_the_way(facts) if internal else _afterwards(facts, wish, memory=memory)
         pause = memory_ms if memory else estimate_ms(facts, self.records, memory=False, kind=kind)
         if not memory and pause > wish.max_pause * 1000:
             found.append(_too_long(pause, wish))
@@ -225,7 +228,7 @@ def _in_the_way(facts: DomainFacts) -> list[Warned]:
     return [Warned(b.reason, b.item, f"VM {vm} cannot be reverted now: {b.message}") for b in found]
 
 
-def _afterwards(facts: DomainFacts, wish: Wish) -> list[Warned]:
+def _afterwards(facts: DomainFacts, wish: Wish, *, memory: bool) -> list[Warned]:
     """What a person should know who makes an external one: how it would be of no use. Where no
     person looks after it, the same is in the way."""
     info, found = facts.info, []
@@ -235,13 +238,18 @@ def _afterwards(facts: DomainFacts, wish: Wish) -> list[Warned]:
             "stopped and started again: delete it before that"
         )
         found.append(Warned("apparmor-commit", info.name, text))
-    held = {d.target for d in writable(info.disks) if not wish.disks or d.target in wish.disks}
-    for disk in (d for d in info.disks if d.source and d.target not in held):
-        text = (
-            f"VM {info.name} could not be reverted to it: libvirt would begin a file for "
-            f"{disk.target}, too, which is not in it"
+    held = [d.target for d in writable(info.disks) if not wish.disks or d.target in wish.disks]
+    against = [(b.item, b.message) for b in overlaid_blockers(info.disks, held)]
+    if info.state.active and not memory and reverts_no_disks(facts):
+        against.append(
+            (info.name, "this libvirt may refuse to, as it is made running, without RAM")
         )
-        found.append(Warned("not-revertible", disk.target, text))
+    for item, why in against:
+        text = (
+            f"VM {info.name} could not be reverted to it: {why}; it serves a backup alone, and a "
+            "delete merges it"
+        )
+        found.append(Warned("not-revertible", item, text))
     return found
 
 
