@@ -67,7 +67,8 @@ class Overlays(Protocol):
         this call had made is gone again."""
 
     async def remove(self, uuid: str, paths: Sequence[str]) -> tuple[str, ...]:
-        """Remove such files, by a pool; those that stay. One that isn't there is no error."""
+        """Remove such files, by a pool; those that stay, or that no pool shows and no look can tell
+        of. One that isn't there is no error."""
 
     async def create(self, uuid: str, wanted: ExternalSnapshot) -> None:
         """All disks at one instant onto the overlays; with memory_file RAM, too."""

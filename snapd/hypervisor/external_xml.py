@@ -98,14 +98,12 @@ def pool(name: str, folder: str) -> str:
     return ET.tostring(root, "unicode")
 
 
-def folder(pool: str) -> tuple[str, str]:
-    """The type of a `<pool>` and the folder whose files are its volumes; ("", "") = they aren't
-    the files of a folder."""
+def folder(pool: str) -> str:
+    """The folder whose files are the volumes of a `<pool>`; "" = they aren't the files of one."""
     root = ET.fromstring(pool)
-    kind = root.get("type", "")
-    if kind not in FOLDERS:
-        return "", ""
-    return kind, (root.findtext("./target/path") or "").rstrip("/") or "/"
+    if root.get("type") not in FOLDERS:
+        return ""
+    return (root.findtext("./target/path") or "").rstrip("/") or "/"
 
 
 def external_targets(snapshot: str) -> tuple[str, ...]:

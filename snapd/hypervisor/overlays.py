@@ -16,6 +16,7 @@ import libvirt
 from ..errors import AlreadyExists, Busy, SnapdError
 from . import external_xml, pools, reading, unfinished
 from .external import ExternalSnapshot, NewOverlay
+from .files import Files
 
 log = logging.getLogger(__name__)
 Act = Callable[[str, str, Callable[[libvirt.virDomain], Any]], Awaitable[Any]]
@@ -30,8 +31,8 @@ WATCH_SECONDS = 0.5
 class LibvirtOverlays:
     """Implements Overlays. A folder's callers wait for each other: libvirt has one pool of each."""
 
-    def __init__(self, act: Act, look: Look) -> None:
-        self._act, self._look = act, look
+    def __init__(self, act: Act, look: Look, files: Files) -> None:
+        self._act, self._look, self._files = act, look, files
         self._folders: dict[str, asyncio.Lock] = {}
 
     async def make(self, uuid: str, files: Sequence[NewOverlay]) -> None:
@@ -42,12 +43,14 @@ class LibvirtOverlays:
             await self._act(uuid, "make files for a snapshot of", call)
 
     async def remove(self, uuid: str, paths: Sequence[str]) -> tuple[str, ...]:
-        def call(dom: libvirt.virDomain) -> tuple[str, ...]:
+        def call(dom: libvirt.virDomain) -> pools.Removed:
             return pools.remove(dom.connect(), paths)
 
         async with self._alone_in(paths):
-            stay: tuple[str, ...] = await self._act(uuid, "remove files beside the disks of", call)
-            return stay
+            told: pools.Removed = await self._act(uuid, "remove files beside the disks of", call)
+        gone, unknown = await self._files.missing(paths)
+        removed = gone | (unknown.keys() - set(told.unlisted))
+        return tuple(p for p in paths if p in told.stay or p not in removed)
 
     @contextlib.asynccontextmanager
     async def _alone_in(self, paths: Iterable[str]) -> AsyncIterator[None]:

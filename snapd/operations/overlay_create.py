@@ -236,7 +236,7 @@ async def _of_ours(ctx: Context, uuid: str, intent: dict[str, Any]) -> tuple[lis
     staying: list[str] = []
     for path in paths:
         file, base = found.get(real.get(path, path)), bases.get(targets.get(path, ""), "")
-        if str(PurePath(path).parent) in beside.unread:
+        if beside.unread.keys() & {str(PurePath(path).parent), real.get(path, path)}:
             staying.append(path)
         elif file is not None:
             is_it = file.backing == real.get(base, base) if base else file.saved == uuid

@@ -114,13 +114,13 @@ def test_volume_of_an_encrypted_disk_is_encrypted() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("<pool type='dir'><target><path>/i/</path></target></pool>", ("dir", "/i")),
-        ("<pool type='netfs'><target><path>/mnt/i</path></target></pool>", ("netfs", "/mnt/i")),
-        ("<pool type='logical'><target><path>/dev/vg</path></target></pool>", ("", "")),
-        ("<pool type='rbd'><name>r</name></pool>", ("", "")),
+        ("<pool type='dir'><target><path>/i/</path></target></pool>", "/i"),
+        ("<pool type='netfs'><target><path>/mnt/i</path></target></pool>", "/mnt/i"),
+        ("<pool type='logical'><target><path>/dev/vg</path></target></pool>", ""),
+        ("<pool type='rbd'><name>r</name></pool>", ""),
     ],
 )
-def test_pool_is_of_the_files_in_a_folder_or_not(text: str, found: tuple[str, str]) -> None:
+def test_pool_is_of_the_files_in_a_folder_or_not(text: str, found: str) -> None:
     assert external_xml.folder(text) == found
 
 
