@@ -128,8 +128,8 @@ class DomainInfo:
     io_error: paused by QEMU since a disk could not be written (a full file system). busy_since:
     since when somebody has a job on it, 0 = nobody, as far as that can be told at once. instance:
     libvirt's number of the running VM, another one after every start and every internal revert; -1
-    = off. nvram: the image of its UEFI variables (target NVRAM), if qcow2: snapshots hold it too.
-    raw_nvram_off: it is raw, and libvirt snapshots the VM at least while it is off, without it.
+    = off. nvram: the image of its UEFI variables (target NVRAM), if qcow2; raw_nvram: they are in a
+    raw one; raw_nvram_off: so, and libvirt snapshots the VM at least while it is off, without it.
     """
 
     uuid: str
@@ -154,6 +154,14 @@ class DomainInfo:
     def busy(self) -> bool:
         """Whether somebody has a job on it now, as far as that can be told at once."""
         return self.busy_since > 0
+
+    def loses_nvram(self, kind: Kind, *, memory: bool) -> bool:
+        """Whether such a snapshot goes without its UEFI variables. An internal one holds them where
+        they are in qcow2; for an external one libvirt begins no new file, but the flash is a part
+        of RAM, and QEMU writes it back as that was (measured)."""
+        if kind is Kind.INTERNAL:
+            return self.raw_nvram
+        return (self.raw_nvram or self.nvram is not None) and not memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ async def revert(ctx: Context, job: Job, wish: RevertWish) -> Outcome:
         job.enter("safety-snapshot")
         safety = await _safety(ctx, job, facts, wish.key)
         facts, listed = await _look(ctx, job, wish)
-    job.warn(*warnings(facts))
+    job.warn(*warnings(facts, listed))
     terms = agreed(ctx.store, wish, listed)
     await job.intend(_intent(facts, listed, wish, terms.wanted, safety, ctx.boot))
     if facts.info.managed_save:
@@ -137,12 +137,12 @@ def blockers(
     return found
 
 
-def warnings(facts: DomainFacts) -> list[Warned]:
+def warnings(facts: DomainFacts, listed: SnapshotInfo) -> list[Warned]:
     """What a revert cannot bring back, or what could not be looked at in time."""
     found = []
     vm = facts.info.name
-    if facts.info.raw_nvram:
-        text = f"the UEFI variables of VM {vm} stay as they are now: no snapshot holds them"
+    if facts.info.loses_nvram(listed.kind, memory=listed.memory):
+        text = f"the UEFI variables of VM {vm} stay as they are now: they are not in the snapshot"
         found.append(Warned("nvram-left-out", vm, text))
     for use in facts.users:
         if use.how == "unchecked":
