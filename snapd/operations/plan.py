@@ -175,7 +175,7 @@ class _Sort:
         if reasons:
             text = f"the RAM of VM {info.name} is not in the snapshot: {reasons[0]}"
             warnings.append(Warned("memory-left-out", info.name, text))
-        warnings += _left_out(info, memory=memory)
+        warnings += _left_out(info, kind, memory=memory)
         internal = kind is Kind.INTERNAL
         warnings += _in_the_way(facts) if internal else _afterwards(facts, wish, memory=memory)
         pause = memory_ms if memory else estimate_ms(facts, self.records, memory=False, kind=kind)
@@ -233,10 +233,10 @@ class _Sort:
         return False, [b.message for b in against] if wanted else [], found
 
 
-def _left_out(info: DomainInfo, *, memory: bool) -> list[Warned]:
+def _left_out(info: DomainInfo, kind: Kind, *, memory: bool) -> list[Warned]:
     """Parts of the VM that this snapshot can't hold, said and labelled."""
     found = []
-    if info.raw_nvram:
+    if info.loses_nvram(kind, memory=memory):
         text = f"the UEFI variables of VM {info.name} are not in the snapshot"
         found.append(Warned("nvram-left-out", info.name, text))
     if info.tpm and not memory:
