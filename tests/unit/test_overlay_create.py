@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from snapd import names
-from snapd.errors import AlreadyExists, LibvirtError, OutcomeUnknown, SnapdError, Unavailable
+from snapd.errors import (
+    AlreadyExists,
+    LibvirtError,
+    OutcomeUnknown,
+    SnapdError,
+    Unavailable,
+)
 from snapd.hypervisor import Beside
 from snapd.model import Consistency, JobState, Record, SnapshotKey, State
 from snapd.operations import Asker, Job, Jobs, Operations, Wish
@@ -285,14 +291,6 @@ def test_create_ram_that_is_not_there_counts_as_not_made(tmp_path: Path) -> None
     job, record = _create(tmp_path, Forgetful(RUNNING), replace(WISH, memory="yes"))
     assert (job.row.state, record) == (JobState.FAILED, None)
     assert "RAM is not there" in job.row.error_message
-
-
-def test_create_quiescing_required_and_broken_off_counts_as_not_made(tmp_path: Path) -> None:
-    vm = OverlayStandIn(QUIET)
-    vm.fail("create", BROKE, late=True)
-    job, record = _create(tmp_path, vm, replace(WISH, quiesce="require"))
-    assert (job.row.detail["reason"], record) == ("half-made", None)
-    assert "did not stay frozen" in job.row.error_message
 
 
 def test_create_guest_that_is_not_quiesced_is_said(tmp_path: Path) -> None:
