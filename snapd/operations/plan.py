@@ -128,12 +128,14 @@ def plan(
 
 def _spared(sort: _Sort, internal: Plan) -> Plan:
     """An external one instead of an internal one that could be made, but would stand the guest
-    still for long; only where nothing keeps it from being reverted to and merged, whoever asks."""
+    still for long; only where nothing keeps it from being reverted to and merged, whoever asks, and
+    where all that are to be kept have room on a chain."""
     facts, wish = sort.facts, sort.wish
     runs = replace(facts, info=replace(facts.info, state=State.RUNNING))
     still = estimate_ms(runs, (), memory=False)
     refused = any(b.error not in _PASSING and b.reason != TOO_LONG for b in internal.blockers)
-    if internal.memory or refused or still <= min(STANDSTILL_MS, wish.max_pause * 1000):
+    limit = min(STANDSTILL_MS, wish.max_pause * 1000)
+    if still <= limit or internal.memory or wish.many or refused:
         return internal
     external = sort.plan(Kind.EXTERNAL)
     later = later_blockers(runs, wish.disks, memory=external.memory)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..model import Floor, Origin, Policy
 from ..operations import Wish
 from ..planning.schedule import Due
+from ..settings import fits_chain
 from ..store import RunRow
 
 BY_HAND = "by hand"
@@ -91,6 +92,7 @@ def wish_of(several: Sequence[Owed]) -> Wish:
         at=0 if first.word == BY_HAND else first.slot,
         memory="yes" if any(p.memory for p in policies) else "no",
         quiesce=quiesce,
+        many=not all(fits_chain(p) for p in policies),
         max_pause=min(p.max_pause for p in policies),
         min_free=_floor(policies),
         origin=Origin.EVENT if events else Origin.POLICY,

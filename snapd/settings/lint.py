@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from ..model import Policy, Warned
 from ..planning import schedule
@@ -171,9 +172,19 @@ def _most(policy: Policy, gap: int | None) -> int:
     return min(caps, default=0)
 
 
+def fits_chain(policy: Policy) -> bool:
+    """Whether all that it may keep of a VM has room on one chain of overlays."""
+    return 0 < _most(policy, _gap(policy.schedule) if policy.schedule else None) <= CHAIN
+
+
+@lru_cache(100)
+def _gap(cron: str) -> int:
+    return schedule.shortest_gap(schedule.parse(cron))
+
+
 def _of_chain(policy: Policy, gap: int | None) -> Iterator[Warned]:
     most = _most(policy, gap)
-    if policy.kind == "external" and (not most or most > CHAIN):
+    if policy.kind == "external" and not 0 < most <= CHAIN:
         times = f"up to {most}" if most else "any number of"
         what = (
             f"{times} external snapshots are kept, each a file that the VM's disks stand on, and "

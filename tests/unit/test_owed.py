@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,27 @@ def test_policy_that_saves_ram_has_an_internal_one_and_goes_along_with_no_extern
     assert (wish_of([saves]).kind, wish_of([saves]).memory) == ("internal", "yes")
     found = [wish_of(g) for g in together([owed("a", "external"), saves])]
     assert [(w.kind, w.memory) for w in found] == [("external", "no"), ("internal", "yes")]
+
+
+@pytest.mark.parametrize(
+    ("keep", "changes", "many"),
+    [
+        (Keep(last=3, daily=7, weekly=4, monthly=12, yearly=5), {}, False),
+        (Keep(last=48), {}, False),
+        (Keep(last=49), {}, True),
+        (Keep(last=49), {"max_count": 20}, False),
+        (Keep(within=2 * 86400), {}, False),  # of each hour one
+        (Keep(within=3 * 86400), {}, True),
+        (Keep(within=86400), {"schedule": "", "on": ("start",), "min_gap": 0}, True),
+    ],
+)
+def test_wish_says_whether_more_may_be_kept_than_a_chain_holds(
+    keep: Keep, changes: dict[str, Any], many: bool
+) -> None:
+    few = owed("few", "auto")
+    other = replace(few, policy=replace(few.policy, name="other", keep=keep, **changes))
+    assert wish_of([other]).many is many
+    assert wish_of([few, other]).many is many
 
 
 def test_policies_of_different_kinds_have_an_attempt_each(tmp_path: Path) -> None:

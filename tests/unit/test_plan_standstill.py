@@ -103,6 +103,15 @@ def test_ram_that_takes_too_long_to_save_inside_is_saved_beside() -> None:
     assert (made.kind, made.memory, said(made)) == (Kind.EXTERNAL, True, ["external"])
 
 
+def test_more_than_a_chain_holds_are_to_be_kept_internal() -> None:
+    """They would come to end in chain-limit; what no internal one can serve is external still."""
+    assert made_of(big(), policies=("nightly",), many=True).kind is Kind.INTERNAL
+    raw = replace(VDA, format="raw")
+    facts = big(replace(ON, disks=(raw,)))
+    facts = replace(facts, info=replace(ON, disks=(raw,)), inactive=(raw,))
+    assert made_of(facts, policies=("nightly",), many=True).kind is Kind.EXTERNAL
+
+
 def test_tree_and_asker_keep_their_kind() -> None:
     assert made_of(big(snapshots=(BEFORE,))).kind is Kind.INTERNAL
     assert made_of(big(), kind="internal").kind is Kind.INTERNAL
