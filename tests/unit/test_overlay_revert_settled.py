@@ -140,6 +140,36 @@ def test_settled_vm_on_what_others_stand_on_is_not_put_back_blindly(
     assert "'safety'" in job.row.error_message
 
 
+def test_settled_vm_off_on_new_files_that_libvirt_has_not_taken_down_is_put_back(
+    tmp_path: Path,
+) -> None:
+    """QEMU was killed as it began on them: every revert would be refused (11.3, measured)."""
+    vm = _Left(_off(AFTER))
+    job = _settled(tmp_path, vm)
+    assert vm.put == ["<domain>as it was</domain>"]
+    assert vm.info.disks == BEFORE.info.disks
+    assert job.row.state is JobState.FAILED
+    assert "as they were" in job.row.error_message
+    assert job.row.detail.get("reason") != "half-made"
+    stay = [w.item for w in job.row.warnings if w.reason == "file-stays"]
+    assert stay == ["web-data.1795994501", "web-root.1795994501"]
+
+
+def test_settled_vm_that_is_started_meanwhile_is_not_put_back(tmp_path: Path) -> None:
+    """libvirt was not done: between two QEMUs a VM is off for a moment."""
+
+    class Slow(_Left):
+        async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
+            told = await super().facts(uuid, snapshot)
+            self.told = _again(reverted())
+            self.info = self.told.info
+            return told
+
+    vm = Slow(_off(AFTER))
+    job = _settled(tmp_path, vm)
+    assert (vm.put, job.row.state) == ([], JobState.DONE)
+
+
 def test_settled_vm_on_new_files_with_the_old_mark_is_torn(tmp_path: Path) -> None:
     """libvirt would not know what to unlink next: nothing more is done with it."""
     job = _settled(tmp_path, _Left(_again(AFTER)))
