@@ -32,7 +32,7 @@ from .create import create
 from .delete import within
 from .images import warn_of_damage
 from .job import Job, Outcome, Request, Undone
-from .preflight import Blocker, RevertTerms, revert_blockers, writable
+from .preflight import Blocker, RevertTerms, delete_after_blockers, revert_blockers, writable
 from .waiting import idle_facts
 from .wishes import RevertWish, Wish, final_state
 
@@ -130,6 +130,9 @@ def blockers(
     if listed.kind is Kind.EXTERNAL and broken:
         why = f"the merge of {listed.name} broke off, and what it held may be overwritten"
         found.insert(0, Blocker(Inconsistent, "half-made", listed.name, why, ("delete",)))
+    if wish.delete_after and listed.kind is Kind.EXTERNAL:
+        wanted = agreed(ctx.store, wish, listed).wanted
+        found += delete_after_blockers(facts, listed, wanted, safety=wish.safety)
     record = ctx.store.record(wish.key)
     if wish.delete_after and record and record.pin_reason is not None:
         why = f"delete_after would delete snapshot {listed.name}, which is pinned"
