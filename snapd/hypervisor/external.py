@@ -18,9 +18,10 @@ class ChainFacts:
     -> (path, format) of each file that its image stands on, the disk's own first, by the headers,
     one layer at a time; read only where the domain has external snapshots. A chain that can't be
     read to its end stops at the file that can't: it is in `missing` or `unknown`. live, stored:
-    target -> the same by libvirt's running and stored XML, () = that XML doesn't say. images: path
-    -> its header, of these files, of those that external snapshots name, and of all below them, as
-    far as they could be read.
+    target -> the same by libvirt's running and stored XML, () = that XML doesn't say; live_ends,
+    stored_ends: targets of which it says that nothing lies below, where libvirt else goes by the
+    header. images: path -> its header, of these files, of those that external snapshots name, and
+    of all below them, as far as they could be read.
     """
 
     capable: bool = False
@@ -29,6 +30,8 @@ class ChainFacts:
     live: dict[str, tuple[str, ...]] = field(default_factory=dict)
     stored: dict[str, tuple[str, ...]] = field(default_factory=dict)
     images: dict[str, ImageInfo] = field(default_factory=dict)
+    live_ends: frozenset[str] = frozenset()
+    stored_ends: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,16 @@ def external_targets(snapshot: str) -> tuple[str, ...]:
 def chain(domain: ET.Element) -> dict[str, tuple[str, ...]]:
     """target -> the files that a disk stands on by a `<domain>`, its own first; () = it doesn't
     say. Not the host's files, as those of the network, end it."""
+    return {target: layers for target, (layers, _ends) in _chains(domain).items()}
+
+
+def ended(domain: ET.Element) -> frozenset[str]:
+    """The disks of whose chains it says that nothing lies below: by an empty `<backingStore/>`,
+    where without one libvirt goes by the header."""
+    return frozenset(target for target, (_layers, ends) in _chains(domain).items() if ends)
+
+
+def _chains(domain: ET.Element) -> dict[str, tuple[tuple[str, ...], bool]]:
     found = {}
     for disk in domain.findall("./devices/disk"):
         target = disk.find("target")
@@ -129,5 +139,6 @@ def chain(domain: ET.Element) -> dict[str, tuple[str, ...]]:
                 break
             layers.append(path)
             el = el.find("backingStore")
-        found[target.get("dev", "")] = tuple(layers)
+        ends = el is not None and el is not disk and el.find("source") is None
+        found[target.get("dev", "")] = tuple(layers), ends
     return found

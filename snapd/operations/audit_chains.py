@@ -149,13 +149,17 @@ def _who(disks: list[str], names: list[str]) -> str:
 def _told_otherwise(facts: DomainFacts, target: str, real: Mapping[str, str]) -> Iterator[Amiss]:
     """libvirt's XML names another backing file than the header: at the next start the guest would
     see the XML's (LIBVIRT.md 9.10)."""
-    layers = [path for path, _format in facts.chains.layers.get(target, ())]
-    for which, said in (("running", facts.chains.live), ("stored", facts.chains.stored)):
-        for number, (xml, header) in enumerate(zip(said.get(target, ()), layers, strict=False)):
-            if number and _plain(xml, real) != _plain(header, real):
+    layers, chains = [path for path, _format in facts.chains.layers.get(target, ())], facts.chains
+    for which, said, ends in (
+        ("running", chains.live, chains.live_ends),
+        ("stored", chains.stored, chains.stored_ends),
+    ):
+        files = (*said.get(target, ()), *([""] if target in ends else []))
+        for number, (xml, header) in enumerate(zip(files, layers, strict=False)):
+            if number and (not xml or _plain(xml, real) != _plain(header, real)):
                 above = PurePath(layers[number - 1]).name
-                proof = f"below {above} libvirt's {which} XML has {xml}, and its header {header}"
-                yield "moved-layer", target, proof
+                proof = f"below {above} libvirt's {which} XML has {xml or 'nothing'}"
+                yield "moved-layer", target, f"{proof}, and its header {header}"
                 return
 
 

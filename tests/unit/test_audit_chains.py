@@ -168,6 +168,16 @@ def test_amiss_image_that_was_moved_is_where_xml_and_header_part(which: str) -> 
     assert of(facts(chains=silent)) == []
 
 
+@pytest.mark.parametrize("which", ["live", "stored"])
+def test_amiss_xml_that_ends_a_chain_which_the_header_goes_on_with(which: str) -> None:
+    told: Any = {which: {"vda": (TWO, ONE)}, f"{which}_ends": frozenset({"vda"})}
+    word = {"live": "running", "stored": "stored"}[which]
+    proof = f"below web-vda.s1.qcow2 libvirt's {word} XML has nothing, and its header /i/a.qcow2"
+    assert of(facts(chains=ChainFacts(layers={"vda": LAYERS}, **told))) == [
+        ("moved-layer", "vda", proof)
+    ]
+
+
 def test_amiss_layer_that_no_snapshot_explains_lies_above_those_that_one_does() -> None:
     for place in (0, 1):
         paths = [TWO, ONE, BASE, TEMPLATE]
