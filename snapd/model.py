@@ -180,8 +180,9 @@ class SnapshotInfo:
     state: what its XML says of the domain then; disks: targets that it holds; left_out: targets
     that it does not; sources: (target, file) that those it holds were on. Of an external one also:
     overlays: (target, file) that were begun when it was made; bases: (target, file) that its disks
-    were on before, and which those overlays need; reverted: (target, file) that libvirt's last
-    revert to it began, for the disks to be on instead; memory_file: where its RAM is, "" = none.
+    were on before, and which those overlays need; bare: targets of which libvirt's record does not
+    say what that file stands on; reverted: (target, file) that libvirt's last revert to it began,
+    for the disks to be on instead; memory_file: where its RAM is, "" = none.
     """
 
     name: str
@@ -197,6 +198,7 @@ class SnapshotInfo:
     left_out: tuple[str, ...] = ()
     overlays: tuple[tuple[str, str], ...] = ()
     bases: tuple[tuple[str, str], ...] = ()
+    bare: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
     memory_file: str = ""
     reverted: tuple[tuple[str, str], ...] = ()

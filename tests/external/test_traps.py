@@ -6,6 +6,8 @@ from __future__ import annotations
 import pytest
 
 from tests.bed.guest import Guest
+from tests.bed.private import PrivateLibvirt
+from tests.bed.talk import GuestError
 from tests.client import Client
 from tests.external.test_revert import VM, back, guest, shows, snap, sound
 from tests.qemu.conftest import know
@@ -98,3 +100,37 @@ def test_branch_goes_from_its_end_and_what_it_branched_off_after_it(
     sound(guest)
     left = sorted(p.name for p in guest.folder.iterdir() if p.suffix not in (".ram", ".xml"))
     assert left == sorted(d.path.name for d in guest.disks)
+
+
+@pytest.mark.long
+def test_bare_record_on_a_left_branch_keeps_what_both_stand_on(
+    client: Client, bed: PrivateLibvirt, guest: Guest
+) -> None:
+    """libvirtd crashes there: it looks for what a merge on the other branch has taken out of its
+    record. Without that record it merges."""
+    for name in ("zero", "one", "two", "three"):
+        snap(client, guest, name)
+    back(client, "two", safety_snapshot=False)
+    shows(guest, "two")
+    for name in ("x", "y"):
+        snap(client, guest, name)
+    client.delete(VM, "x")  # y's record is bare now
+    back(client, "three", safety_snapshot=False)
+    shows(guest, "three")
+    snap(client, guest, "four")
+    assert client.snapshots(VM)["one"]["DeleteBlocker"] == "branching"
+    assert client.refused("DeleteSnapshot", VM, "one") == ("Unsupported", "branching")
+
+    with pytest.raises(GuestError, match=r"[Ee]nd of file"):
+        guest.virsh("snapshot-delete", "one")  # somebody does it all the same
+    client.until("libvirtd is dead", lambda: not bed.libvirtd_running())
+    bed.start_libvirtd()
+    client.until("libvirt is back", lambda: bool(client.properties()["Connected"]))
+    shows(guest, "four")  # the guest has run on, and nothing was lost
+
+    client.delete(VM, "y")  # the way out: the branch goes first
+    client.delete(VM, "one")
+    back(client, "four", safety_snapshot=False)
+    shows(guest, "four")
+    guest.virsh("destroy")
+    sound(guest)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from snapd.hypervisor import ChainFacts, ExternalSnapshot, NewOverlay, external_xml, layers
+from snapd.hypervisor import ChainFacts, ExternalSnapshot, NewOverlay, external_xml, layers, xml
 from snapd.hypervisor.files import Files
 from snapd.hypervisor.images import Images
 from snapd.hypervisor.layers import Layers
@@ -160,6 +160,26 @@ def test_chain_ends_where_libvirt_says_so_and_not_where_it_says_nothing(
     disk = f"<disk><source file='/i/a'/>{below}<target dev='vda'/></disk>"
     domain = ET.fromstring(f"<domain><devices>{disk}</devices></domain>")
     assert external_xml.ended(domain) == ({"vda"} if ends else set())
+
+
+def test_snapshot_is_bare_where_its_record_does_not_say_what_its_file_stands_on() -> None:
+    """As a merge leaves the record of the next younger one (11.3)."""
+    below = "<backingStore type='file'><format type='qcow2'/><source file='/i/b'/></backingStore>"
+    disks = [
+        f"<disk type='file' device='disk'><driver type='qcow2'/><source file='/i/{t}'/>{what}"
+        f"<target dev='{t}'/></disk>"
+        for t, what in (("vda", below), ("vdb", ""), ("vdc", "<backingStore/>"), ("vdd", ""))
+    ]
+    held = "".join(
+        f"<disk name='{t}' snapshot='external'><source file='/i/{t}.s'/></disk>"
+        for t in ("vda", "vdb", "vdc")
+    )
+    read = xml.snapshot(
+        f"<domainsnapshot><name>s</name><disks>{held}<disk name='vdd' snapshot='no'/></disks>"
+        f"<domain><devices>{''.join(disks)}</devices></domain></domainsnapshot>",
+        current=False,
+    )
+    assert read.bare == ("vdb", "vdc")
 
 
 # ---- how far a merge is
