@@ -31,7 +31,7 @@ def _policy(daemon: Daemon, client: Client, keep: int) -> Iterator[None]:
 
 def _run(client: Client, guest: Guest) -> str:
     """Run it by hand on one VM; the name of what it made. The next one is of another second."""
-    run = client.wait(client.call("RunPolicy", "chains", domain=guest.name))
+    run = client.wait(client.call("RunPolicy", "chains", domain=guest.name), 180)
     (row,) = run["Domains"]
     assert (row["Outcome"], row["Reason"]) == ("made", ""), row
     done = int(time.time())
