@@ -92,6 +92,10 @@ class Overlays(Protocol):
         """Define a VM that is off by the XML that it had, secrets too, where libvirt's revert broke
         off and left it on other files. Raises Busy where it isn't off."""
 
+    async def mark(self, uuid: str, name: str, *, created: int) -> None:
+        """Make one without children the current one of a VM that is off. Raises Busy where it
+        isn't off."""
+
     async def abandon(self, uuid: str, targets: Sequence[str]) -> None:
         """End the merges of these disks that wait for their last step, which a libvirtd that died
         in the middle never takes: the disks stay on their overlays."""

@@ -111,6 +111,19 @@ class LibvirtOverlays:
 
         await self._act(uuid, "put back the disks of", call)
 
+    async def mark(self, uuid: str, name: str, *, created: int) -> None:
+        flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
+        flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
+
+        def call(dom: libvirt.virDomain) -> None:
+            snapshot = reading.same_snapshot(dom, name, created)
+            if dom.isActive() or snapshot.numChildren():
+                raise Busy(f"VM {dom.name()} was started meanwhile, or its snapshots were changed")
+            text = snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE)
+            dom.snapshotCreateXML(text, flags)
+
+        await self._act(uuid, f"move the mark to snapshot {name} of", call)
+
     async def abandon(self, uuid: str, targets: Sequence[str]) -> None:
         def call(dom: libvirt.virDomain) -> None:
             unfinished.abandon(dom, targets)

@@ -18,7 +18,7 @@ from .job import Job, Undone
 from .preflight import writable
 
 LOOKS = 2
-"""So often, a second apart, libvirt is looked at before a VM is defined as it was."""
+"""So often, a second apart, libvirt is looked at before what it left is changed."""
 
 
 class Came(StrEnum):
@@ -84,8 +84,10 @@ async def unclaimed(
     info, name = facts.info, intent["name"]
     if not moved and State(intent["state"]).active:
         raise Undone
-    found = came(facts, intent)
-    if found is Came.ON_BASES or (found is Came.DONE and _untold(facts, intent)):
+    found, off = came(facts, intent), not info.state.active
+    if found is Came.DONE and off and info.current != name and _recorded(facts, intent):
+        await _move_mark(ctx, job, facts, intent)
+    elif found is Came.ON_BASES or (found is Came.DONE and off and not _recorded(facts, intent)):
         facts = await _put_back(ctx, job, facts, intent)
         found = came(facts, intent)
     lost = _lost(facts, intent)
@@ -104,13 +106,6 @@ async def unclaimed(
     )
 
 
-def _untold(facts: DomainFacts, intent: Mapping[str, Any]) -> bool:
-    """Whether the VM is off, and libvirt's record doesn't say that it is on the snapshot's new
-    files."""
-    marked = facts.info.current == intent["name"] and _recorded(facts, intent)
-    return not (facts.info.state.active or marked)
-
-
 def _recorded(facts: DomainFacts, intent: Mapping[str, Any]) -> bool:
     """Whether libvirt's record of the snapshot names the files that the VM is on."""
     listed = next((s for s in facts.snapshots if s.name == intent["name"]), None)
@@ -118,23 +113,43 @@ def _recorded(facts: DomainFacts, intent: Mapping[str, Any]) -> bool:
     return listed is not None and all(listed.active.get(d.target) == d.source for d in here)
 
 
+async def _move_mark(ctx: Context, job: Job, facts: DomainFacts, intent: Mapping[str, Any]) -> None:
+    """libvirt takes all down before QEMU starts, but for its mark; where QEMU ended then, it stays
+    on a snapshot that libvirt holds to be on files that others need: its next revert unlinks them
+    (11.3, measured). On one that has children the mark is not moved: its record would lose the
+    files that the VM is on. Raises OutcomeUnknown: what came of it is to be looked at anew."""
+    info, name = facts.info, intent["name"]
+    lost = _lost(facts, intent)
+    if lost or info.current != intent["current"] or any(s.parent == name for s in facts.snapshots):
+        raise _astray(facts, intent, lost)
+    await _look_again(job, intent)
+    created = intent["created"]
+    await ctx.hypervisor.overlays.mark(info.uuid, name, created=created)
+    raise OutcomeUnknown(f"VM {info.name}: libvirt's mark is moved to {name!r}")
+
+
+async def _look_again(job: Job, intent: Mapping[str, Any]) -> None:
+    """Raises OutcomeUnknown at the first looks: libvirt may not be done yet."""
+    looked = intent.get("looked", 0) + 1
+    if looked < LOOKS:
+        await job.intend({**intent, "looked": looked}, begun=True)
+        raise OutcomeUnknown(f"VM {job.row.domain_name}: it is looked at again whether it stays so")
+
+
 async def _put_back(
     ctx: Context, job: Job, facts: DomainFacts, intent: Mapping[str, Any]
 ) -> DomainFacts:
     """libvirt leaves the VM defined on the files that its snapshots stand on, where loading RAM
-    failed (11.3, measured): its next start would damage them all; and on new files that its records
-    don't know, where QEMU ended as it began: all reverts would be refused. It is defined again as
-    it was, with files that are still there; what they hold has not changed."""
+    failed (11.3, measured): its next start would damage them all; or on new files, where it was
+    killed before its record said so. It is defined again as it was, with files that are still
+    there; what they hold has not changed."""
     info = facts.info
     sure = _named(facts) - facts.missing - facts.unknown
     there = sure.issuperset(intent["disks"].values())  # the current snapshot names them
     lost = _lost(facts, intent)
     if info.state.active or lost or not there or info.current != intent["current"]:
         raise _astray(facts, intent, lost)
-    looked = intent.get("looked", 0) + 1
-    if looked < LOOKS:
-        await job.intend({**intent, "looked": looked}, begun=True)
-        raise OutcomeUnknown(f"VM {info.name}: it is looked at once more whether it stays so")
+    await _look_again(job, intent)
     await ctx.hypervisor.overlays.put_back(info.uuid, intent["external"]["inactive_xml"])
     for file in sorted({d.source for d in writable(info.disks)} - _named(facts)):
         text = f"file {PurePath(file).name}, begun by a revert of VM {info.name} that broke off"

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from snapd.hypervisor import DomainFacts
-from snapd.model import JobState, State, Verb
+from snapd.model import JobState, SnapshotInfo, State, Verb
 from snapd.operations import Job, Jobs, Operations
 from snapd.operations.overlay_revert import files
 from snapd.store import JobRow, Store
 from tests.unit.standin import StandIn, play
-from tests.unit.test_overlay_revert import AFTER, BEFORE, DATA, ROOT, S1, on, reverted
+from tests.unit.test_overlay_revert import AFTER, BEFORE, DATA, ROOT, S1, S2, SAFETY, on, reverted
 from tests.unit.vms import UUID
 
-INTENT = {
+INTENT: dict[str, Any] = {
     "name": "s1",
     "created": S1.created,
     "instance": 3,
@@ -44,6 +44,7 @@ class _Left(StandIn):
         super().__init__(facts.info, facts.snapshots)
         self.told = facts
         self.put: list[str] = []
+        self.marked: list[str] = []
 
     @property
     def overlays(self) -> _Left:
@@ -57,6 +58,14 @@ class _Left(StandIn):
         disks = BEFORE.info.disks
         self.told = replace(self.told, info=replace(self.told.info, disks=disks))
         self.info = self.told.info
+
+    async def mark(self, _uuid: str, name: str, *, created: int) -> None:
+        assert created == S1.created
+        self.marked.append(name)
+        snapshots = tuple(replace(s, current=s.name == name) for s in self.told.snapshots)
+        info = replace(self.told.info, current=name)
+        self.told = replace(self.told, info=info, snapshots=snapshots)
+        self.info = info
 
 
 def _settled(folder: Path, vm: _Left, **changes: Any) -> Job:
@@ -143,7 +152,7 @@ def test_settled_vm_on_what_others_stand_on_is_not_put_back_blindly(
 def test_settled_vm_off_on_new_files_that_libvirt_has_not_taken_down_is_put_back(
     tmp_path: Path,
 ) -> None:
-    """QEMU was killed as it began on them: every revert would be refused (11.3, measured)."""
+    """libvirtd was killed before it did."""
     vm = _Left(_off(AFTER))
     job = _settled(tmp_path, vm)
     assert vm.put == ["<domain>as it was</domain>"]
@@ -153,6 +162,36 @@ def test_settled_vm_off_on_new_files_that_libvirt_has_not_taken_down_is_put_back
     assert job.row.detail.get("reason") != "half-made"
     stay = [w.item for w in job.row.warnings if w.reason == "file-stays"]
     assert stay == ["web-data.1795994501", "web-root.1795994501"]
+
+
+def _old_mark(*snapshots: SnapshotInfo) -> DomainFacts:
+    """QEMU was killed as it began on the new files: libvirt's record names them, its mark is old,
+    and the files of before are gone (11.3, measured)."""
+    facts = reverted()
+    listed = (replace(facts.snapshots[0], current=False), *snapshots)
+    info = replace(_off(facts).info, current="safety")
+    return replace(facts, info=info, snapshots=listed)
+
+
+LEAF = {"external": INTENT["external"] | {"snapshots": ["s1", "safety"]}}
+
+
+def test_settled_vm_off_whose_mark_alone_was_left_behind_has_it_moved(tmp_path: Path) -> None:
+    """Else the next revert by hand unlinks what s1 stands on, and ours are all refused."""
+    vm = _Left(_old_mark(replace(SAFETY, parent="")))
+    job = _settled(tmp_path, vm, **LEAF)
+    assert (vm.marked, vm.put) == (["s1"], [])
+    assert job.row.state is JobState.FAILED
+    assert "is reverted to 's1', but shutoff" in job.row.error_message
+    assert job.row.detail["ways"] == ["start"]
+
+
+def test_settled_mark_that_was_left_behind_is_moved_to_none_with_children(tmp_path: Path) -> None:
+    """Its record would lose the files that the VM is on."""
+    vm = _Left(_old_mark(S2, SAFETY))
+    job = _settled(tmp_path, vm)
+    assert (vm.marked, vm.put) == ([], [])
+    assert job.row.detail["reason"] == "half-made"
 
 
 def test_settled_vm_that_is_started_meanwhile_is_not_put_back(tmp_path: Path) -> None:
