@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import sqlite3
 import subprocess
 import time
@@ -86,18 +88,22 @@ class Struck:
 
     def __init__(self, bed: PrivateLibvirt, client: Client, daemon: Daemon, plans: Path) -> None:
         self.bed, self.client, self.daemon, self.plans = bed, client, daemon, plans
+        self.round, self.qemu_ended = 0, False
+        self.renew()
+
+    def renew(self) -> None:
+        """Make the guest, which is not there."""
         self.guest = Guest.make(
             "struck",
-            bed.images,
+            self.bed.images,
             disks=["qcow2", "raw"],
             disk_mib=16,
             hardware=Hardware(memory=96, agent=False),
         ).up()
         self.guest.cmd("sh", "kill $(cat /run/counter.pid)")  # it takes much of an emulated CPU
-        know(client, self.guest)
-        self.round = 0
+        know(self.client, self.guest)
         self.note(KEPT)
-        client.create(self.guest.name, KEPT, **WITH_RAM)
+        self.client.create(self.guest.name, KEPT, **WITH_RAM)
         self.kept = self.content(KEPT)
 
     # --- looking
@@ -185,6 +191,7 @@ class Struck:
         """The guest in the case's state, with a text of this round; what the disks held at the
         snapshot that the case is about."""
         self.round += 1
+        self.qemu_ended = False
         self.run()
         held = {}
         if case.name == PLAIN and PLAIN not in steps.listed(self.guest):
@@ -227,7 +234,28 @@ class Struck:
             job = self.client.call(member, self.guest.name, name, **case.options)
         step = self._await_strike(job)
         self._mend(fault, step)
+        if fault.who == "libvirtd" and step:
+            self._help_libvirtd()
         return step, self._ended(case, earlier)
+
+    def _help_libvirtd(self) -> None:
+        """Do what a person has to where libvirtd 11.3, killed in the first moments of a merge, does
+        not get over that, and see that the daemon goes on from there: it crashes whenever it is
+        started as long as that QEMU is there; or it has a QEMU for starting that there never was,
+        in a job that does not end, and refuses to destroy it."""
+        time.sleep(3)
+        status = Path(f"/run/libvirt/qemu/{self.guest.name}.xml")
+        self.qemu_ended = not self.bed.libvirtd_running()
+        if self.qemu_ended:
+            print("    libvirtd has crashed; its QEMU is ended")
+            with suppress(FileNotFoundError, ProcessLookupError):
+                os.kill(int(status.with_suffix(".pid").read_text()), signal.SIGKILL)
+            self.bed.start_libvirtd()
+        elif status.exists() and "reason='starting up' pid='0'" in status.read_text():
+            print("    libvirtd has a QEMU for starting that there never was")
+            self.bed.kill_libvirtd()
+            status.unlink()
+            self.bed.start_libvirtd()
 
     def _await_strike(self, job: str) -> str:
         deadline = time.monotonic() + 120
@@ -251,7 +279,8 @@ class Struck:
             if fault.who == "qemu" or fault.seconds or not step:
                 break
             time.sleep(0.05)
-        self.bed.mend_libvirtd()
+        with suppress(RuntimeError):  # it may crash, see _help_libvirtd
+            self.bed.mend_libvirtd()
         if not self.daemon.running:
             self.daemon.start()
 

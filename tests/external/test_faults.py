@@ -95,7 +95,11 @@ def test_struck_at_every_step_nothing_is_lost(stage: Struck, case: Case, fault: 
         said = row and (row["State"], row["ErrorName"].rpartition(".")[2], row["ErrorMessage"])
         print(f"{stage.round}: {case.verb}, {fault.who} at {step or 'no step'}: {said}", end="")
         print(f" after {time.monotonic() - begun:.1f} s")
-        Verdict(stage, case, fault, held, boot, step, row).check()
+        verdict = Verdict(stage, case, fault, held, boot, step, row)
+        verdict.check()
+        if verdict.by_hand:
+            stage.guest.remove()
+            stage.renew()
         if not step:
             break
         assert step not in struck
