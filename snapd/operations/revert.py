@@ -126,10 +126,12 @@ def blockers(
     where the target is to go with it."""
     found = revert_blockers(facts, listed, agreed(ctx.store, wish, listed))
     half_made = ctx.jobs.half_made
-    broken = half_made.status(wish.key) is Status.BROKEN or half_made.in_doubt(wish.key)
-    if listed.kind is Kind.EXTERNAL and broken:
+    if listed.kind is Kind.EXTERNAL and half_made.in_doubt(wish.key):
         why = f"the merge of {listed.name} broke off, and what it held may be overwritten"
         found.insert(0, Blocker(Inconsistent, "half-made", listed.name, why, ("delete",)))
+    elif listed.kind is Kind.EXTERNAL and half_made.status(wish.key) is Status.BROKEN:
+        why = f"{listed.name} was found broken; once that is mended, another audit will say so"
+        found.append(Blocker(Inconsistent, "half-made", listed.name, why, ("audit",)))
     if wish.delete_after and listed.kind is Kind.EXTERNAL:
         wanted = agreed(ctx.store, wish, listed).wanted
         found += delete_after_blockers(facts, listed, wanted, safety=wish.safety)

@@ -322,3 +322,21 @@ def test_device_below_tells_nothing_of_whether_a_merge_had_begun(tmp_path: Path)
     ((job, status),) = deleted(tmp_path, vm, "s1")
     assert (job.row.error_name[-7:], status) == ("Partial", Status.BROKEN)
     assert set(kinds) == {"block"}
+
+
+def test_revert_to_one_that_an_audit_found_broken_says_so_and_no_more(tmp_path: Path) -> None:
+    """Nothing was merged; and what a look at the files tells stands first."""
+    vm = chain_of(ON, "s1")
+
+    async def body(operations: Operations, jobs: Jobs, _store: Store) -> None:
+        key = SnapshotKey(UUID, "s1", vm.snapshots[0].created)
+        wish = RevertWish(key, safety=False)
+        against = (await operations.preview_revert(wish)).blockers
+        jobs.half_made.audited(UUID, [key])
+        *first, last = (await operations.preview_revert(wish)).blockers
+        assert tuple(first) == against
+        assert (last.reason, last.ways, "merge" in last.message) == ("half-made", ("audit",), False)
+        jobs.half_made.audited(UUID, [])
+        assert (await operations.preview_revert(wish)).blockers == against
+
+    play(tmp_path, vm, body)
