@@ -126,7 +126,7 @@ def test_bare_record_on_a_left_branch_keeps_what_both_stand_on(
     client.until("libvirtd is dead", lambda: not bed.libvirtd_running())
     bed.start_libvirtd()
     client.until("libvirt is back", lambda: bool(client.properties()["Connected"]))
-    shows(guest, "four")  # the guest has run on, and nothing was lost
+    shows(guest, "four", "four")  # the guest has run on, and nothing was lost
 
     client.delete(VM, "y")  # the way out: the branch goes first
     client.delete(VM, "one")
