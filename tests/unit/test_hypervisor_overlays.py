@@ -12,7 +12,8 @@ from typing import Any
 import libvirt
 import pytest
 
-from snapd.hypervisor import ExternalSnapshot, NewOverlay, external_xml, pools
+from snapd.errors import Busy
+from snapd.hypervisor import ExternalSnapshot, NewOverlay, external_xml, pools, xml
 from snapd.hypervisor.files import Files
 from snapd.hypervisor.overlays import LibvirtOverlays
 from tests.unit.vms import UUID
@@ -120,3 +121,30 @@ def test_file_that_no_pool_shows_and_that_cannot_be_looked_at_stays(
 
     monkeypatch.setattr("snapd.hypervisor.files._gone", denied)
     assert _removed(conn, listed, hidden) == (str(hidden),)
+
+
+def test_mark_is_moved_to_a_leaf_of_a_vm_that_is_off_alone(conn: libvirt.virConnect) -> None:
+    dom = conn.lookupByName("test")
+    dom.destroy()
+    for name in ("s1", "s2"):
+        dom.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>")
+    dom.revertToSnapshot(dom.snapshotLookupByName("s1"))
+
+    async def act(_uuid: str, _what: str, call: Callable[..., Any]) -> Any:
+        return call(dom)
+
+    def mark(name: str) -> str:
+        text = dom.snapshotLookupByName(name).getXMLDesc()
+        stamp = xml.snapshot(text, current=False).created
+        overlays = LibvirtOverlays(act, None, Files())  # type: ignore[arg-type]
+        asyncio.run(overlays.mark(UUID, name, created=stamp))
+        return str(dom.snapshotCurrent().getName())
+
+    assert dom.snapshotCurrent().getName() == "s1"
+    assert mark("s2") == "s2"
+    assert dom.snapshotLookupByName("s2").getParent().getName() == "s1"
+    with pytest.raises(Busy):
+        mark("s1")
+    dom.create()
+    with pytest.raises(Busy):
+        mark("s2")
