@@ -202,3 +202,17 @@ def test_chain_goes_by_the_header_then_by_the_record_where_headers_were_not_read
     assert chain(looked, "vdb") == ()
     circle = (external("x", "/i/y", "/i/x"), external("y", "/i/x", "/i/y"))
     assert chain(facts(*circle, source="/i/x", chains=ChainFacts()), "vda") == ("/i/x", "/i/y")
+
+
+@pytest.mark.parametrize(("below", "on"), [(BASE, BASE), ("", "nothing")], ids=["commit", "pull"])
+def test_amiss_another_tool_committed_or_pulled_an_overlay(below: str, on: str) -> None:
+    layers = tuple((path, "qcow2") for path in (TWO, below) if path)
+    images = {path: ImageInfo(path, backing=base) for path, base in ((TWO, below), (ONE, BASE))}
+    looked = facts(chains=ChainFacts(layers={"vda": layers}, images=images))
+    proof = f"{TWO} stands on {on}, and on {ONE} by libvirt's record of snapshot s2"
+    assert of(looked) == [("moved-layer", "vda", proof)]
+
+
+def test_amiss_is_nothing_where_what_an_overlay_stands_on_was_not_read() -> None:
+    layers = ((TWO, "qcow2"), (ONE, "qcow2"))
+    assert of(facts(chains=ChainFacts(layers={"vda": layers}))) == []

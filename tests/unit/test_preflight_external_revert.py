@@ -34,6 +34,7 @@ from tests.unit.external_vms import (
     S1,
     S2,
     chained,
+    image,
 )
 from tests.unit.vms import seen
 
@@ -212,3 +213,16 @@ def test_delete_after_of_one_with_ram_that_is_left_paused_no_merge() -> None:
     assert left == [("unfinished-job", "", ("resume",))]
     assert _thrown_away(ram, snapshots=(S1, ram)) == []
     assert _thrown_away(ram, snapshots=(S1, ram), wanted=State.SHUTOFF) == []
+
+
+@pytest.mark.parametrize("below", [BASE, ""], ids=["commit", "pull"])
+def test_revert_blockers_what_another_tool_may_have_overwritten_not_in_chain(below: str) -> None:
+    """`blockcommit` by hand of the overlay in the middle: s1 would be of another moment. What was
+    pulled up overwrote nothing."""
+    layers = {"vda": tuple(layer for layer in ((O2, "qcow2"), (below, "raw")) if layer[0])}
+    live = {"vda": tuple(path for path, _format in layers["vda"])}
+    images = {**IMAGES, O2: image(O2, below)}
+    chains = replace(CHAINS, layers=layers, live=live, images=images)
+    against = [(Inconsistent, "not-in-chain", "vda")] if below else []
+    what = {"chains": chains, "images": {"vda": images[O2]}}
+    assert (_revert(S1, **what), _revert(S2, **what)) == (against, [])

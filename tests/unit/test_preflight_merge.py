@@ -279,3 +279,24 @@ def test_merge_blockers_bare_record_on_another_branch_branching() -> None:
         ((S1, s2, replace(s3, bare=("vda",)), x), []),
     ):
         assert _merge(S1, info=on, snapshots=tree, chains=chains) == found
+
+
+def test_merge_blockers_what_another_tool_committed_would_not_move_along() -> None:
+    """`blockcommit` by hand of O2 into O1: s3 still stands on O2, and that on O1, which a merge of
+    s1 would unlink without libvirt looking at O2."""
+    top = "/images/web-1-vda.s3.qcow2"
+    s3 = replace(S2, name="s3", parent="s2", bases=(("vda", O2),), overlays=(("vda", top),))
+    tree = (S1, replace(S2, current=False), s3)
+    on = replace(RUNS, disks=(replace(VDA, source=top),), current="s3")
+    images = {**IMAGES, top: image(top, O1)}
+    chains = replace(
+        CHAINS,
+        layers={"vda": ((top, "qcow2"), (O1, "qcow2"), (BASE, "raw"))},
+        live={"vda": (top, O1, BASE)},
+        stored={},
+        images=images,
+    )
+    changed = {"info": on, "snapshots": tree, "chains": chains, "images": {"vda": images[top]}}
+    against = (Inconsistent, "not-in-chain", "vda")
+    for snapshot in tree:
+        assert against in _merge(snapshot, **changed)

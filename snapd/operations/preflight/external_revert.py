@@ -17,6 +17,7 @@ from .blocker import Blocker
 from .disks import untold, writable
 from .external import checkpoint_blockers, commit_denied, external_blockers, reverts_no_disks
 from .external_tree import (
+    bypassed,
     chain_faults,
     children,
     inactive_nodes,
@@ -47,6 +48,7 @@ def revert_external_blockers(
     found += chain_faults(facts, writable(facts.info.disks))
     found += _unlinked_blockers(facts)
     found += _base_blockers(facts, snapshot)
+    found += _overwritten_blockers(facts, snapshot)
     found += _saved_blockers(facts, snapshot)
     found += _memory_blockers(facts, snapshot)
     found += checkpoint_blockers(facts)
@@ -135,6 +137,22 @@ def _base_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Block
     if not snapshot.bases and facts.has_images:
         why = "libvirt's record of it holds no configuration to go back to"
         yield Blocker(Inconsistent, "half-made", "", why, ("audit",))
+
+
+def _overwritten_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
+    """Where another tool committed an overlay, what is below it has the younger data. (One that it
+    pulled up looks the same by the headers, unless nothing is below.) What stands on the very file
+    that was committed sees what it saw."""
+    for past in bypassed(facts):
+        base = dict(snapshot.bases).get(past.target, "")
+        standing = _standing(facts, base) if base else []
+        if past.on in standing and past.said not in standing:
+            why = (
+                f"{Path(past.overlay).name} stands on {Path(past.on).name} instead of "
+                f"{Path(past.said).name}: another tool may have overwritten what disk "
+                f"{past.target} held"
+            )
+            yield Blocker(Inconsistent, "not-in-chain", past.target, why, ("audit",))
 
 
 def _standing(facts: DomainFacts, base: str) -> list[str]:

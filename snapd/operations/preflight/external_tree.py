@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import Inconsistent, PreflightFailed, Unsupported
@@ -101,6 +102,40 @@ def _redefined_next(facts: DomainFacts) -> Iterator[Blocker]:
 def paths(facts: DomainFacts, target: str) -> tuple[str, ...]:
     """The files that a disk stands on by the headers, its own first; () = not read."""
     return tuple(path for path, _format in facts.chains.layers.get(target, ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Bypassed:
+    """An overlay of a snapshot that stands on another file, "" = on none, than the one that
+    libvirt's record says."""
+
+    snapshot: str
+    target: str
+    overlay: str
+    on: str
+    said: str
+
+
+def bypassed(facts: DomainFacts) -> Iterator[Bypassed]:
+    """Where another tool has committed or pulled what an overlay stood on, in the chain that the
+    VM is on."""
+    for snapshot in line(facts.snapshots):
+        bases = dict(snapshot.bases)
+        for target, file in (*snapshot.overlays, *snapshot.reverted):
+            below, said = _below(facts, target, file), os.path.normpath(bases.get(target, "."))
+            if said != "." and below is not None and said not in below:
+                yield Bypassed(snapshot.name, target, file, below[0] if below else "", said)
+
+
+def _below(facts: DomainFacts, target: str, file: str) -> list[str] | None:
+    """What a file stands on by the headers, as far as they were read; None = its own was not."""
+    found = [os.path.normpath(path) for path in paths(facts, target)]
+    if (path := os.path.normpath(file)) in found[:-1]:
+        return found[found.index(path) + 1 :]
+    image = facts.chains.images.get(file)
+    if image is None or not (image.backing == "" or image.backing.startswith("/")):
+        return None
+    return [os.path.normpath(image.backing)] if image.backing else []
 
 
 def children(snapshots: Iterable[SnapshotInfo], name: str) -> list[SnapshotInfo]:
