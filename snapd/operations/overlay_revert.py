@@ -87,7 +87,7 @@ async def unclaimed(
     found, off = came(facts, intent), not info.state.active
     if found is Came.DONE and off and info.current != name and _recorded(facts, intent):
         await _move_mark(ctx, job, facts, intent)
-    elif found is Came.ON_BASES or (found is Came.DONE and off and not _recorded(facts, intent)):
+    elif found is Came.ON_BASES:
         facts = await _put_back(ctx, job, facts, intent)
         found = came(facts, intent)
     lost = _lost(facts, intent)
@@ -140,9 +140,8 @@ async def _put_back(
     ctx: Context, job: Job, facts: DomainFacts, intent: Mapping[str, Any]
 ) -> DomainFacts:
     """libvirt leaves the VM defined on the files that its snapshots stand on, where loading RAM
-    failed (11.3, measured): its next start would damage them all; or on new files, where it was
-    killed before its record said so. It is defined again as it was, with files that are still
-    there; what they hold has not changed."""
+    failed (11.3, measured): its next start would damage them all. It is defined again as it was,
+    with files that are still there; what they hold has not changed."""
     info = facts.info
     sure = _named(facts) - facts.missing - facts.unknown
     there = sure.issuperset(intent["disks"].values())  # the current snapshot names them
@@ -151,9 +150,6 @@ async def _put_back(
         raise _astray(facts, intent, lost)
     await _look_again(job, intent)
     await ctx.hypervisor.overlays.put_back(info.uuid, intent["external"]["inactive_xml"])
-    for file in sorted({d.source for d in writable(info.disks)} - _named(facts)):
-        text = f"file {PurePath(file).name}, begun by a revert of VM {info.name} that broke off"
-        job.warn(Warned("file-stays", PurePath(file).name, f"{text}, was not removed"))
     return await ctx.hypervisor.facts(info.uuid)
 
 
@@ -198,13 +194,14 @@ def _astray(
             ways=("audit",),
         )
     how = "is said to be done" if intent["claimed"] else "broke off"
+    by_hand = not (facts.info.state.active or _recorded(facts, intent))
     on = ", ".join(f"{d.target} on {PurePath(d.source).name}" for d in writable(facts.info.disks))
     return Partial(
         f"VM {vm}: the revert to {name!r} {how}; the VM is {facts.info.state}, with {on}, and "
         f"libvirt's mark is on {facts.info.current or 'none'!r}; {_way_back(intent)}",
         reason="half-made",
         item=intent["safety"] or name,
-        ways=("audit",),
+        ways=("define-overlay", "audit") if by_hand else ("audit",),
     )
 
 
