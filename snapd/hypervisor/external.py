@@ -96,6 +96,10 @@ class Overlays(Protocol):
         """Make one without children the current one of a VM that is off. Raises Busy where it
         isn't off."""
 
+    async def starting(self, uuid: str) -> bool:
+        """Whether libvirt has a QEMU for it that is not started yet; waits for a stuck VM at most
+        40 s."""
+
     async def abandon(self, uuid: str, targets: Sequence[str]) -> None:
         """End the merges of these disks that wait for their last step, which a libvirtd that died
         in the middle never takes: the disks stay on their overlays."""

@@ -24,6 +24,9 @@ Act = Callable[[str, str, Callable[[libvirt.virDomain], Any]], Awaitable[Any]]
 Look = Callable[[str, str, Callable[[libvirt.virDomain], Any], float], Awaitable[Any]]
 """The same for reading, with a time-out in seconds."""
 LOOK_SECONDS = 5.0
+STATE_SECONDS = 40.0
+"""An earlier look at the VM, which this one is behind, may wait for 30 s in libvirt."""
+_STARTING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
 WATCH_SECONDS = 0.5
 """So often a merge is asked how far it is."""
 
@@ -123,6 +126,12 @@ class LibvirtOverlays:
             dom.snapshotCreateXML(text, flags)
 
         await self._act(uuid, f"move the mark to snapshot {name} of", call)
+
+    async def starting(self, uuid: str) -> bool:
+        def ask(dom: libvirt.virDomain) -> bool:
+            return tuple(dom.state()) == _STARTING  # waits for no job, as all else does then
+
+        return bool(await self._look(uuid, "cannot ask for the state of", ask, STATE_SECONDS))
 
     async def abandon(self, uuid: str, targets: Sequence[str]) -> None:
         def call(dom: libvirt.virDomain) -> None:

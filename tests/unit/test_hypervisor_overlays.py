@@ -148,3 +148,22 @@ def test_mark_is_moved_to_a_leaf_of_a_vm_that_is_off_alone(conn: libvirt.virConn
     dom.create()
     with pytest.raises(Busy):
         mark("s2")
+
+
+@pytest.mark.parametrize(
+    ("state", "starting"), [([3, 11], True), ([3, 1], False), ([1, 1], False), ([5, 1], False)]
+)
+def test_vm_that_libvirt_has_for_starting_is_known_by_its_state_alone(
+    state: list[int], starting: bool
+) -> None:
+    """Numbers of libvirt-domain.h: paused since it is starting up, by a person; running; off."""
+
+    class Stuck:
+        def state(self) -> list[int]:
+            return state
+
+    async def look(_uuid: str, _what: str, ask: Callable[..., Any], _seconds: float) -> Any:
+        return ask(Stuck())
+
+    overlays = LibvirtOverlays(None, look, Files())  # type: ignore[arg-type]
+    assert asyncio.run(overlays.starting(UUID)) is starting
