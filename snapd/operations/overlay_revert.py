@@ -117,11 +117,22 @@ async def _move_mark(ctx: Context, job: Job, facts: DomainFacts, intent: Mapping
     """libvirt takes all down before QEMU starts, but for its mark; where QEMU ended then, it stays
     on a snapshot that libvirt holds to be on files that others need: its next revert unlinks them
     (11.3, measured). On one that has children the mark is not moved: its record would lose the
-    files that the VM is on. Raises OutcomeUnknown: what came of it is to be looked at anew."""
+    files that the VM is on, until a snapshot is made. Raises OutcomeUnknown: what came of it is to
+    be looked at anew."""
     info, name = facts.info, intent["name"]
     lost = _lost(facts, intent)
-    if lost or info.current != intent["current"] or any(s.parent == name for s in facts.snapshots):
+    if lost or info.current != intent["current"]:
         raise _astray(facts, intent, lost)
+    if any(s.parent == name for s in facts.snapshots):
+        raise Partial(
+            f"VM {info.name} is on the files of {name!r}, but libvirt's mark is on "
+            f"{info.current!r}, and a revert by virsh would remove what snapshots stand on: run "
+            f"virsh snapshot-current {info.name} {name}, then make a snapshot, before any revert; "
+            f"{_way_back(intent)}",
+            reason="half-made",
+            item=intent["safety"] or name,
+            ways=("virsh", "audit"),
+        )
     await _look_again(job, intent)
     created = intent["created"]
     await ctx.hypervisor.overlays.mark(info.uuid, name, created=created)

@@ -185,11 +185,13 @@ def test_settled_vm_off_whose_mark_alone_was_left_behind_has_it_moved(tmp_path: 
 
 
 def test_settled_mark_that_was_left_behind_is_moved_to_none_with_children(tmp_path: Path) -> None:
-    """Its record would lose the files that the VM is on."""
+    """Its record would lose the files that the VM is on, until a snapshot is made: a person's."""
     vm = _Left(_old_mark(S2, SAFETY))
     job = _settled(tmp_path, vm)
     assert (vm.marked, vm.put) == ([], [])
     assert job.row.detail["reason"] == "half-made"
+    assert "virsh snapshot-current web-1 s1, then make a snapshot" in job.row.error_message
+    assert job.row.detail["ways"] == ["virsh", "audit"]
 
 
 def test_settled_vm_that_is_started_meanwhile_is_not_put_back(tmp_path: Path) -> None:
