@@ -5,7 +5,7 @@ The warnings' words are stable; their keys are those of the file (`keep.last`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -172,9 +172,17 @@ def _most(policy: Policy, gap: int | None) -> int:
     return min(caps, default=0)
 
 
-def fits_chain(policy: Policy) -> bool:
-    """Whether all that it may keep of a VM has room on one chain of overlays."""
-    return 0 < _most(policy, _gap(policy.schedule) if policy.schedule else None) <= CHAIN
+def fits_chain(policies: Iterable[Policy]) -> bool:
+    """Whether all that they may keep of a VM has room on one chain of overlays; those of one
+    schedule have the same snapshots."""
+    most: dict[tuple[str, str], int] = {}
+    for policy in policies:
+        number = _most(policy, _gap(policy.schedule) if policy.schedule else None)
+        if not number:
+            return False
+        slots = (policy.schedule, policy.timezone) if policy.schedule else (policy.name, "")
+        most[slots] = max(number, most.get(slots, 0))
+    return sum(most.values()) <= CHAIN
 
 
 @lru_cache(100)
