@@ -10,7 +10,7 @@ from tests.bed.private import PrivateLibvirt
 from tests.bed.talk import GuestError
 from tests.client import Client
 from tests.external.test_revert import VM, back, guest, shows, snap, sound
-from tests.qemu.conftest import know
+from tests.qemu.conftest import NewGuest, know
 from tests.qemu.steps import current, listed, note
 
 __all__ = ["guest"]
@@ -78,6 +78,35 @@ def test_mark_moved_without_a_revert_refuses_every_verb(client: Client, guest: G
     know(client, guest)
     back(client, "two", safety_snapshot=False)
     shows(guest, "two")
+
+
+def test_mark_left_behind_by_a_revert_is_mended_as_is_said(
+    client: Client, new_guest: NewGuest
+) -> None:
+    """QEMU ended as a revert to one with children began: the mark is on the former current one. No
+    guest runs here."""
+    guest = new_guest(VM)
+    guest.define()
+    know(client, guest)
+    for name in ("one", "two"):
+        snap(client, guest, name)
+    guest.virsh("snapshot-revert", "one")
+    guest.virsh("snapshot-current", "two")
+    know(client, guest)
+    astray = ("Inconsistent", "not-in-chain")
+    plain = {"kind": "external", "memory": "no"}
+    assert client.refused("CreateSnapshot", VM, "three", **plain) == astray
+
+    guest.virsh("snapshot-current", "one")
+    know(client, guest)
+    before = {p.name for p in guest.folder.iterdir()}
+    assert client.refused("RevertSnapshot", VM, "two", safety_snapshot=False) == astray
+    snap(client, guest, "three")
+    for name in ("two", "three", "one"):
+        back(client, name, safety_snapshot=False)
+        assert current(guest) == name
+        assert before <= {p.name for p in guest.folder.iterdir()}
+        sound(guest)
 
 
 @pytest.mark.long
