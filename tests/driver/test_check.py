@@ -199,7 +199,7 @@ def activating(tmp_path: Path) -> Iterator[tuple[PrivateBus, Path]]:
     told, services = tmp_path / "started", tmp_path / "services"
     services.mkdir()
     (services / "org.virtsnap.Snapd1.service").write_text(
-        f"[D-BUS Service]\nName=org.virtsnap.Snapd1\nExec=/usr/bin/touch {told}\n"
+        f"[D-BUS Service]\nName=org.virtsnap.Snapd1\nExec=/bin/sh -c 'touch {told}; exit 1'\n"
     )
     with private_bus(system_limits=True, services=services) as bus:
         yield bus, told

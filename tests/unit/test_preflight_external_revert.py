@@ -224,5 +224,5 @@ def test_revert_blockers_what_another_tool_may_have_overwritten_not_in_chain(bel
     images = {**IMAGES, O2: image(O2, below)}
     chains = replace(CHAINS, layers=layers, live=live, images=images)
     against = [(Inconsistent, "not-in-chain", "vda")] if below else []
-    what = {"chains": chains, "images": {"vda": images[O2]}}
+    what: Any = {"chains": chains, "images": {"vda": images[O2]}}
     assert (_revert(S1, **what), _revert(S2, **what)) == (against, [])
