@@ -128,8 +128,8 @@ class DomainInfo:
     io_error: paused by QEMU since a disk could not be written (a full file system). busy_since:
     since when somebody has a job on it, 0 = nobody, as far as that can be told at once. instance:
     libvirt's number of the running VM, another one after every start and every internal revert; -1
-    = off. nvram: the image of its UEFI variables (target NVRAM), if qcow2: snapshots hold it too.
-    raw_nvram_off: it is raw, and libvirt snapshots the VM at least while it is off, without it.
+    = off. nvram: the image of its UEFI variables (target NVRAM), if qcow2; raw_nvram: they are in a
+    raw one; raw_nvram_off: so, and libvirt snapshots the VM at least while it is off, without it.
     """
 
     uuid: str
@@ -155,6 +155,14 @@ class DomainInfo:
         """Whether somebody has a job on it now, as far as that can be told at once."""
         return self.busy_since > 0
 
+    def loses_nvram(self, kind: Kind, *, memory: bool) -> bool:
+        """Whether such a snapshot goes without its UEFI variables. An internal one holds them where
+        they are in qcow2; for an external one libvirt begins no new file, but the flash is a part
+        of RAM, and QEMU writes it back as that was (measured)."""
+        if kind is Kind.INTERNAL:
+            return self.raw_nvram
+        return (self.raw_nvram or self.nvram is not None) and not memory
+
 
 @dataclass(frozen=True, slots=True)
 class SnapshotKey:
@@ -172,8 +180,9 @@ class SnapshotInfo:
     state: what its XML says of the domain then; disks: targets that it holds; left_out: targets
     that it does not; sources: (target, file) that those it holds were on. Of an external one also:
     overlays: (target, file) that were begun when it was made; bases: (target, file) that its disks
-    were on before, and which those overlays need; reverted: (target, file) that libvirt's last
-    revert to it began, for the disks to be on instead; memory_file: where its RAM is, "" = none.
+    were on before, and which those overlays need; bare: targets of which libvirt's record does not
+    say what that file stands on; reverted: (target, file) that libvirt's last revert to it began,
+    for the disks to be on instead; memory_file: where its RAM is, "" = none.
     """
 
     name: str
@@ -189,6 +198,7 @@ class SnapshotInfo:
     left_out: tuple[str, ...] = ()
     overlays: tuple[tuple[str, str], ...] = ()
     bases: tuple[tuple[str, str], ...] = ()
+    bare: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
     memory_file: str = ""
     reverted: tuple[tuple[str, str], ...] = ()

@@ -18,9 +18,10 @@ class ChainFacts:
     -> (path, format) of each file that its image stands on, the disk's own first, by the headers,
     one layer at a time; read only where the domain has external snapshots. A chain that can't be
     read to its end stops at the file that can't: it is in `missing` or `unknown`. live, stored:
-    target -> the same by libvirt's running and stored XML, () = that XML doesn't say. images: path
-    -> its header, of these files, of those that external snapshots name, and of all below them, as
-    far as they could be read.
+    target -> the same by libvirt's running and stored XML, () = that XML doesn't say; live_ends,
+    stored_ends: targets of which it says that nothing lies below, where libvirt else goes by the
+    header. images: path -> its header, of these files, of those that external snapshots name, and
+    of all below them, as far as they could be read.
     """
 
     capable: bool = False
@@ -29,6 +30,8 @@ class ChainFacts:
     live: dict[str, tuple[str, ...]] = field(default_factory=dict)
     stored: dict[str, tuple[str, ...]] = field(default_factory=dict)
     images: dict[str, ImageInfo] = field(default_factory=dict)
+    live_ends: frozenset[str] = frozenset()
+    stored_ends: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class Overlays(Protocol):
         this call had made is gone again."""
 
     async def remove(self, uuid: str, paths: Sequence[str]) -> tuple[str, ...]:
-        """Remove such files, by a pool; those that stay. One that isn't there is no error."""
+        """Remove such files, by a pool; those that stay, or that no pool shows and no look can tell
+        of. One that isn't there is no error."""
 
     async def create(self, uuid: str, wanted: ExternalSnapshot) -> None:
         """All disks at one instant onto the overlays; with memory_file RAM, too."""
@@ -87,6 +91,14 @@ class Overlays(Protocol):
     async def put_back(self, uuid: str, xml: str) -> None:
         """Define a VM that is off by the XML that it had, secrets too, where libvirt's revert broke
         off and left it on other files. Raises Busy where it isn't off."""
+
+    async def mark(self, uuid: str, name: str, *, created: int) -> None:
+        """Make one without children the current one of a VM that is off. Raises Busy where it
+        isn't off."""
+
+    async def starting(self, uuid: str) -> bool:
+        """Whether libvirt has a QEMU for it that is not started yet; waits for a stuck VM at most
+        40 s."""
 
     async def abandon(self, uuid: str, targets: Sequence[str]) -> None:
         """End the merges of these disks that wait for their last step, which a libvirtd that died

@@ -98,14 +98,12 @@ def pool(name: str, folder: str) -> str:
     return ET.tostring(root, "unicode")
 
 
-def folder(pool: str) -> tuple[str, str]:
-    """The type of a `<pool>` and the folder whose files are its volumes; ("", "") = they aren't
-    the files of a folder."""
+def folder(pool: str) -> str:
+    """The folder whose files are the volumes of a `<pool>`; "" = they aren't the files of one."""
     root = ET.fromstring(pool)
-    kind = root.get("type", "")
-    if kind not in FOLDERS:
-        return "", ""
-    return kind, (root.findtext("./target/path") or "").rstrip("/") or "/"
+    if root.get("type") not in FOLDERS:
+        return ""
+    return (root.findtext("./target/path") or "").rstrip("/") or "/"
 
 
 def external_targets(snapshot: str) -> tuple[str, ...]:
@@ -117,6 +115,16 @@ def external_targets(snapshot: str) -> tuple[str, ...]:
 def chain(domain: ET.Element) -> dict[str, tuple[str, ...]]:
     """target -> the files that a disk stands on by a `<domain>`, its own first; () = it doesn't
     say. Not the host's files, as those of the network, end it."""
+    return {target: layers for target, (layers, _ends) in _chains(domain).items()}
+
+
+def ended(domain: ET.Element) -> frozenset[str]:
+    """The disks of whose chains it says that nothing lies below: by an empty `<backingStore/>`,
+    where without one libvirt goes by the header."""
+    return frozenset(target for target, (_layers, ends) in _chains(domain).items() if ends)
+
+
+def _chains(domain: ET.Element) -> dict[str, tuple[tuple[str, ...], bool]]:
     found = {}
     for disk in domain.findall("./devices/disk"):
         target = disk.find("target")
@@ -131,5 +139,6 @@ def chain(domain: ET.Element) -> dict[str, tuple[str, ...]]:
                 break
             layers.append(path)
             el = el.find("backingStore")
-        found[target.get("dev", "")] = tuple(layers)
+        ends = el is not None and el is not disk and el.find("source") is None
+        found[target.get("dev", "")] = tuple(layers), ends
     return found

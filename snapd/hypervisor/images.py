@@ -25,6 +25,7 @@ LOOK_SECONDS = 5.0
 KILLED_SECONDS = 2.0
 MEMORY_BYTES = 2 << 30
 OUTPUT_BYTES = 16 << 20
+LENGTH = "length of the file"  # put beside qemu-img's own keys
 DAMAGED = (0, 2, 3)  # qemu-img check: sound, corrupted, leaks only; each with a report
 
 
@@ -40,7 +41,8 @@ class ImageCheck:
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
     """One image file. tags: (id, name) of its internal snapshots, in the image's order. backing:
-    the file that it is backed by, as an absolute path, "" = none."""
+    the file that it is backed by, as an absolute path, "" = none. actual_size: what it takes of
+    its file system; length: where its file ends, holes and all. Sizes are bytes."""
 
     path: str
     tags: tuple[tuple[str, str], ...] = ()
@@ -52,6 +54,14 @@ class ImageInfo:
     actual_size: int = 0
     backing: str = ""
     backing_format: str = ""
+    length: int = 0
+
+    @property
+    def mapped(self) -> int:
+        """The most of the disk, in bytes, that its clusters hold, written or not: the file's end
+        moves on with each cluster that is allocated, and never back. What is beyond the disk's
+        own size are the clusters of snapshots."""
+        return min(max(self.actual_size, self.length), self.virtual_size)
 
     def count(self, name: str) -> int:
         """How many of its snapshots have that name."""
@@ -88,7 +98,7 @@ class Images:
     ) -> T:
         if path in self._undead:
             raise _late(path, "an earlier qemu-img hangs on it")
-        place = await self._place(path)
+        place, length = await self._place(path)
         try:
             async with asyncio.timeout(SLOT_SECONDS):
                 await self._slots.acquire()
@@ -99,7 +109,7 @@ class Images:
         finally:
             self._slots.release()
         try:
-            return parse(path, json.loads(out))
+            return parse(path, {**json.loads(out), LENGTH: length})
         except (ValueError, KeyError, TypeError) as e:
             raise PreflightFailed(
                 f"qemu-img's answer about {Path(path).name} makes no sense: {e}",
@@ -107,13 +117,14 @@ class Images:
                 item=Path(path).name,
             ) from e
 
-    async def _place(self, path: str) -> str:
-        """The file system that an image is on, which has just answered."""
+    async def _place(self, path: str) -> tuple[str, int]:
+        """The file system that an image is on, which has just answered; and the file's length."""
 
-        def touch(way: Way) -> str:
+        def touch(way: Way) -> tuple[str, int]:
+            length = 0
             with contextlib.suppress(FileNotFoundError, PermissionError):  # qemu-img says it better
-                os.stat(way.real(path))  # noqa: PTH116
-            return way.at
+                length = os.stat(way.real(path)).st_size  # noqa: PTH116
+            return way.at, length
 
         try:
             async with asyncio.timeout(LOOK_SECONDS):
@@ -121,7 +132,7 @@ class Images:
         except TimeoutError as e:
             raise _late(path, "its storage does not answer") from e
         except (OSError, ValueError):
-            return ""
+            return "", 0
 
     async def _run(
         self, verb: str, path: str, format: str, answers: tuple[int, ...], place: str
@@ -189,6 +200,7 @@ def _parse_info(path: str, answer: dict[str, object]) -> ImageInfo:
         actual_size=int(str(answer.get("actual-size", 0))),
         backing=absolute(str(answer.get("backing-filename", "")), path),
         backing_format=str(answer.get("backing-filename-format", "")),
+        length=int(str(answer[LENGTH])),
     )
 
 

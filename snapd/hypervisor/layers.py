@@ -24,9 +24,17 @@ DEPTH = 200
 def said(dom: libvirt.virDomain, inactive: str, host: ChainFacts) -> ChainFacts:
     """What libvirt itself says; layers and images are still to be read. inactive: the XML of the
     next start; host: what is so of every domain. For a thread."""
-    live = external_xml.chain(ET.fromstring(dom.XMLDesc(0))) if dom.isActive() else {}
-    stored = external_xml.chain(ET.fromstring(inactive)) if dom.isPersistent() else {}
-    return ChainFacts(host.capable, host.security, live=live, stored=stored)
+    none = ET.Element("domain")
+    live = ET.fromstring(dom.XMLDesc(0)) if dom.isActive() else none
+    stored = ET.fromstring(inactive) if dom.isPersistent() else none
+    return ChainFacts(
+        host.capable,
+        host.security,
+        live=external_xml.chain(live),
+        stored=external_xml.chain(stored),
+        live_ends=external_xml.ended(live),
+        stored_ends=external_xml.ended(stored),
+    )
 
 
 @dataclass(frozen=True, slots=True)

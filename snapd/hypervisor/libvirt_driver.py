@@ -55,7 +55,7 @@ class LibvirtHypervisor:
         sources = Sources(self.list_domains, self._chains, self._volumes)
         self._users = Users(sources, self._images, self._files)
         self._gatherer = Gatherer(self._images, self._files, self._users)
-        self.overlays = LibvirtOverlays(self._act, self._look)
+        self.overlays = LibvirtOverlays(self._act, self._look, self._files)
         self.version, self.chains = (0, 0, 0), ChainFacts()
         self._asked: asyncio.Task[ChainFacts] | None = None
         self._looking: dict[str, asyncio.Event] = {}

@@ -16,6 +16,7 @@ import libvirt
 from ..errors import AlreadyExists, Busy, SnapdError
 from . import external_xml, pools, reading, unfinished
 from .external import ExternalSnapshot, NewOverlay
+from .files import Files
 
 log = logging.getLogger(__name__)
 Act = Callable[[str, str, Callable[[libvirt.virDomain], Any]], Awaitable[Any]]
@@ -23,6 +24,9 @@ Act = Callable[[str, str, Callable[[libvirt.virDomain], Any]], Awaitable[Any]]
 Look = Callable[[str, str, Callable[[libvirt.virDomain], Any], float], Awaitable[Any]]
 """The same for reading, with a time-out in seconds."""
 LOOK_SECONDS = 5.0
+STATE_SECONDS = 40.0
+"""An earlier look at the VM, which this one is behind, may wait for 30 s in libvirt."""
+_STARTING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
 WATCH_SECONDS = 0.5
 """So often a merge is asked how far it is."""
 
@@ -30,8 +34,8 @@ WATCH_SECONDS = 0.5
 class LibvirtOverlays:
     """Implements Overlays. A folder's callers wait for each other: libvirt has one pool of each."""
 
-    def __init__(self, act: Act, look: Look) -> None:
-        self._act, self._look = act, look
+    def __init__(self, act: Act, look: Look, files: Files) -> None:
+        self._act, self._look, self._files = act, look, files
         self._folders: dict[str, asyncio.Lock] = {}
 
     async def make(self, uuid: str, files: Sequence[NewOverlay]) -> None:
@@ -42,12 +46,14 @@ class LibvirtOverlays:
             await self._act(uuid, "make files for a snapshot of", call)
 
     async def remove(self, uuid: str, paths: Sequence[str]) -> tuple[str, ...]:
-        def call(dom: libvirt.virDomain) -> tuple[str, ...]:
+        def call(dom: libvirt.virDomain) -> pools.Removed:
             return pools.remove(dom.connect(), paths)
 
         async with self._alone_in(paths):
-            stay: tuple[str, ...] = await self._act(uuid, "remove files beside the disks of", call)
-            return stay
+            told: pools.Removed = await self._act(uuid, "remove files beside the disks of", call)
+        gone, unknown = await self._files.missing(paths)
+        removed = gone | (unknown.keys() - set(told.unlisted))
+        return tuple(p for p in paths if p in told.stay or p not in removed)
 
     @contextlib.asynccontextmanager
     async def _alone_in(self, paths: Iterable[str]) -> AsyncIterator[None]:
@@ -107,6 +113,25 @@ class LibvirtOverlays:
             dom.connect().defineXML(xml)
 
         await self._act(uuid, "put back the disks of", call)
+
+    async def mark(self, uuid: str, name: str, *, created: int) -> None:
+        flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
+        flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
+
+        def call(dom: libvirt.virDomain) -> None:
+            snapshot = reading.same_snapshot(dom, name, created)
+            if dom.isActive() or snapshot.numChildren():
+                raise Busy(f"VM {dom.name()} was started meanwhile, or its snapshots were changed")
+            text = snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE)
+            dom.snapshotCreateXML(text, flags)
+
+        await self._act(uuid, f"move the mark to snapshot {name} of", call)
+
+    async def starting(self, uuid: str) -> bool:
+        def ask(dom: libvirt.virDomain) -> bool:
+            return tuple(dom.state()) == _STARTING  # waits for no job, as all else does then
+
+        return bool(await self._look(uuid, "cannot ask for the state of", ask, STATE_SECONDS))
 
     async def abandon(self, uuid: str, targets: Sequence[str]) -> None:
         def call(dom: libvirt.virDomain) -> None:

@@ -1,9 +1,9 @@
 """Files made and removed by libvirt's storage pools, as this service writes to no disk itself.
 
-A folder's own pool is used where there is one (one that rests is put to rest again), else one for
-the moment. A pool doesn't know of files that others made since it looked last, so it is told to
-look first; libvirt never writes over a file that is there. Plain functions for a thread: each takes
-a connection.
+A folder's active pool is used where there is one, else one for the moment: one that rests would
+stay active if we were killed in between. A pool doesn't know of files that others made since it
+looked last, so it is told to look first; libvirt never writes over a file that is there. Plain
+functions for a thread: each takes a connection.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
 import libvirt
@@ -37,13 +38,10 @@ def own_name(folder: str) -> str:
 def covering(conn: libvirt.virConnect, folder: str) -> Iterator[libvirt.virStoragePool]:
     """The pool of the files in a folder, looked through just now; what was made for it is gone
     afterwards. Others' pools stay as they are."""
-    pool = _of(conn, folder)
-    resting = pool is not None and not pool.isActive()
+    pool = _active(conn, folder)
     if pool is None:
-        pool = conn.storagePoolCreateXML(external_xml.pool(own_name(folder), folder), 0)
-    elif resting:  # libvirt allows no second pool of that folder beside it
-        pool.create(0)
-    mine = resting or (pool.name() == own_name(folder) and not pool.isPersistent())
+        pool = conn.storagePoolCreateXML(_transient(conn, folder), 0)
+    mine = pool.name() == own_name(folder) and not pool.isPersistent()
     try:
         pool.refresh(0)
         yield pool
@@ -52,17 +50,27 @@ def covering(conn: libvirt.virConnect, folder: str) -> Iterator[libvirt.virStora
             _let_go(pool)
 
 
-def _of(conn: libvirt.virConnect, folder: str) -> libvirt.virStoragePool | None:
-    """An active one before one that rests; of those that rest, none that would be mounted."""
-    wanted, resting = folder.rstrip("/") or "/", None
-    for pool in conn.listAllStoragePools(0):
-        with gone_meanwhile(libvirt.VIR_ERR_NO_STORAGE_POOL):
-            kind, path = external_xml.folder(pool.XMLDesc(0))
-            if path == wanted and pool.isActive():
-                return pool
-            if path == wanted and kind == "dir":
-                resting = pool
-    return resting
+def _active(conn: libvirt.virConnect, folder: str) -> libvirt.virStoragePool | None:
+    for pool in conn.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
+        if _covers(pool, folder):
+            return pool
+    return None
+
+
+def _covers(pool: libvirt.virStoragePool, folder: str) -> bool:
+    with gone_meanwhile(libvirt.VIR_ERR_NO_STORAGE_POOL):
+        path = external_xml.folder(pool.XMLDesc(0))
+        return bool(path) and PurePath(path) == PurePath(folder)
+    return False
+
+
+def _transient(conn: libvirt.virConnect, folder: str) -> str:
+    """libvirt allows no second pool of a path beside one that rests, and goes by its spelling."""
+    rests = any(
+        _covers(pool, folder)
+        for pool in conn.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_INACTIVE)
+    )
+    return external_xml.pool(own_name(folder), f"{folder}/." if rests else folder)
 
 
 def _let_go(pool: libvirt.virStoragePool) -> None:
@@ -84,7 +92,7 @@ def make(
                 _make_one(pool, file, encryptions.get(file.target, ""))
             made.append(file.path)
     except BaseException:
-        for path in remove(conn, made):
+        for path in remove(conn, made).stay:
             log.warning("%s, begun for a snapshot that was not made, stays", PurePath(path).name)
         raise
 
@@ -111,20 +119,29 @@ def _lies_in(pool: libvirt.virStoragePool, name: str) -> bool:
     return name in {volume.name() for volume in pool.listAllVolumes(0)}
 
 
-def remove(conn: libvirt.virConnect, paths: Sequence[str]) -> tuple[str, ...]:
-    """Remove the files; those that stay. One that isn't there is no error."""
-    return tuple(path for path in paths if not _removed(conn, path))
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Files that stay; and those that no pool shows: they are gone, or it doesn't see them."""
+
+    stay: tuple[str, ...]
+    unlisted: tuple[str, ...]
 
 
-def _removed(conn: libvirt.virConnect, path: str) -> bool:
-    name = PurePath(path).name
-    try:
-        with covering(conn, _folder(path)) as pool, gone_meanwhile(_NO_VOLUME):
-            pool.storageVolLookupByName(name).delete(0)
-    except libvirt.libvirtError as e:
-        log.warning("%s could not be removed: %s", name, e)
-        return False
-    return True
+def remove(conn: libvirt.virConnect, paths: Sequence[str]) -> Removed:
+    """Remove the files, by libvirt's word. One that isn't there is no error."""
+    stay, unlisted = [], []
+    for path in paths:
+        name = PurePath(path).name
+        try:
+            with covering(conn, _folder(path)) as pool:
+                pool.storageVolLookupByName(name).delete(0)
+        except libvirt.libvirtError as e:
+            if e.get_error_code() == _NO_VOLUME:
+                unlisted.append(path)
+                continue
+            log.warning("%s could not be removed: %s", name, e)
+            stay.append(path)
+    return Removed(tuple(stay), tuple(unlisted))
 
 
 def there(conn: libvirt.virConnect, path: str) -> bool:

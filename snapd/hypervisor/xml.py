@@ -139,6 +139,7 @@ def snapshot(text: str, *, current: bool) -> SnapshotInfo:
         left_out=tuple(t for t, how in held.items() if how == "no"),
         overlays=overlays,
         bases=_sources(root, {target for target, _file in overlays}),
+        bare=_bare(root, {target for target, _file in overlays}),
         sources=_sources(root, {t for t, how in held.items() if how not in ("no", "")}),
         memory_file=_attribute(root, "memory", "file"),
         reverted=_overlays(root, "revertDisks"),
@@ -159,6 +160,16 @@ def _sources(snapshot: ET.Element, targets: set[str]) -> tuple[tuple[str, str], 
     if domain is None:
         return ()
     return tuple((d.target, d.source) for d in disks(domain) if d.target in targets and d.source)
+
+
+def _bare(snapshot: ET.Element, targets: set[str]) -> tuple[str, ...]:
+    """Those of the disks whose record ends with their own file, whatever that stands on."""
+    found = {
+        _attribute(el, "target", "dev"): el for el in snapshot.findall("./domain/devices/disk")
+    }
+    return tuple(
+        t for t in sorted(targets & set(found)) if found[t].find("backingStore/source") is None
+    )
 
 
 def new_snapshot(name: str, description: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from ..hypervisor import DomainFacts
 from ..model import Kind
-from .preflight.external_tree import tree_faults
+from .preflight.external_tree import bypassed, tree_faults
 
 Amiss = tuple[str, str, str]
 """A finding's reason word, thing and proof."""
@@ -74,6 +74,7 @@ def amiss(
         if blocker.reason != "mixed-tree":  # that is told of each internal snapshot
             yield blocker.reason, blocker.item or facts.info.name, blocker.message
     yield from _fallen(facts, broken)
+    yield from _bypassed(facts)
     for disk in facts.info.disks:
         if disk.writable:
             yield from _told_otherwise(facts, disk.target, real)
@@ -81,6 +82,14 @@ def amiss(
     for file, who in sorted(writers.items()):
         proof = f"VM {who} writes to {file}, which {_who(*_standing(facts, file))}"
         yield "shared-layer", PurePath(file).name, proof
+
+
+def _bypassed(facts: DomainFacts) -> Iterator[Amiss]:
+    """Another tool committed or pulled an overlay: what is below may be of a younger moment."""
+    for past in bypassed(facts):
+        there = f"{past.overlay} stands on {past.on or 'nothing'}"
+        proof = f"{there}, and on {past.said} by libvirt's record of snapshot {past.snapshot}"
+        yield "moved-layer", past.target, proof
 
 
 def lost(facts: DomainFacts, broken: Mapping[str, str]) -> set[str]:
@@ -149,13 +158,17 @@ def _who(disks: list[str], names: list[str]) -> str:
 def _told_otherwise(facts: DomainFacts, target: str, real: Mapping[str, str]) -> Iterator[Amiss]:
     """libvirt's XML names another backing file than the header: at the next start the guest would
     see the XML's (LIBVIRT.md 9.10)."""
-    layers = [path for path, _format in facts.chains.layers.get(target, ())]
-    for which, said in (("running", facts.chains.live), ("stored", facts.chains.stored)):
-        for number, (xml, header) in enumerate(zip(said.get(target, ()), layers, strict=False)):
-            if number and _plain(xml, real) != _plain(header, real):
+    layers, chains = [path for path, _format in facts.chains.layers.get(target, ())], facts.chains
+    for which, said, ends in (
+        ("running", chains.live, chains.live_ends),
+        ("stored", chains.stored, chains.stored_ends),
+    ):
+        files = (*said.get(target, ()), *([""] if target in ends else []))
+        for number, (xml, header) in enumerate(zip(files, layers, strict=False)):
+            if number and (not xml or _plain(xml, real) != _plain(header, real)):
                 above = PurePath(layers[number - 1]).name
-                proof = f"below {above} libvirt's {which} XML has {xml}, and its header {header}"
-                yield "moved-layer", target, proof
+                proof = f"below {above} libvirt's {which} XML has {xml or 'nothing'}"
+                yield "moved-layer", target, f"{proof}, and its header {header}"
                 return
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import (
+    Busy,
     Inconsistent,
     NoSuchSnapshot,
     OutcomeUnknown,
@@ -40,6 +41,8 @@ from .merged import verify_files, verify_images, verify_tree
 
 LEFT_SECONDS = 3.0
 """What is looked at twice, this far apart, is not what libvirt is at work on."""
+STARTING_LOOKS = 15
+"""So often, a minute or less apart, libvirt has the VM for starting before that is given up."""
 Seen = tuple[DomainFacts, SnapshotInfo]
 Look = Callable[[], Awaitable[Seen]]
 
@@ -142,7 +145,7 @@ async def judge(ctx: Context, job: Job) -> Outcome:
 
 async def _at_rest(ctx: Context, job: Job, key: SnapshotKey, plan: MergePlan) -> DomainFacts:
     """The facts once libvirt is at work there no more. Raises TimedOut until then."""
-    facts = await ctx.hypervisor.facts(key.domain)
+    facts = await _facts(ctx, job, key)
     if _left_over(ctx, job, facts, key):
         await asyncio.sleep(LEFT_SECONDS)
         facts = await ctx.hypervisor.facts(key.domain)
@@ -156,6 +159,30 @@ async def _at_rest(ctx: Context, job: Job, key: SnapshotKey, plan: MergePlan) ->
     if facts.holder:
         raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
     return facts
+
+
+async def _facts(ctx: Context, job: Job, key: SnapshotKey) -> DomainFacts:
+    """A libvirtd that was killed as it began with a VM that was off has a QEMU for starting that
+    there never was, and tells nothing of the VM until a person ends that (11.3, measured). Raises
+    Inconsistent then."""
+    try:
+        return await ctx.hypervisor.facts(key.domain)
+    except (TimedOut, Busy) as e:
+        intent, vm = job.row.intent or {}, job.row.domain_name
+        if intent["active"] or not await ctx.hypervisor.overlays.starting(key.domain):
+            raise
+        looked = intent.get("starting", 0) + 1
+        if looked < STARTING_LOOKS:
+            await job.intend({**intent, "starting": looked}, begun=True)
+            raise
+        raise Inconsistent(
+            f"VM {vm}: the merge of snapshot {key.name!r} broke off as libvirt started the VM for "
+            "it, and libvirt does not get over that: stop libvirtd (or virtqemud), remove "
+            f"/run/libvirt/qemu/{vm}.xml, start it again, and delete the snapshot again",
+            reason="half-made",
+            item=key.name,
+            ways=("delete",),
+        ) from e
 
 
 def _begin(job: Job, phase: str) -> None:

@@ -125,16 +125,26 @@ def standing(facts: DomainFacts, target: str) -> tuple[str, ...]:
 
 def amiss(facts: DomainFacts, disk: DiskMerge) -> Iterator[str]:
     """Where libvirt's XML and the image headers don't say what a disk was to stand on."""
-    views = {
-        "its images stand on": standing(facts, disk.target),
-        "libvirt has it on": facts.chains.live.get(disk.target, ()) or _source(facts, disk.target),
-        "its next start would be on": facts.chains.stored.get(disk.target, ())
-        or tuple(d.source for d in facts.inactive if d.target == disk.target),
-    }
-    for said, files in views.items():
-        if files and files != disk.left[: len(files)]:
+    chains, target = facts.chains, disk.target
+    next_start = tuple(d.source for d in facts.inactive if d.target == target)
+    views = (
+        ("its images stand on", standing(facts, target), False),
+        (
+            "libvirt has it on",
+            chains.live.get(target, ()) or _source(facts, target),
+            target in chains.live_ends,
+        ),
+        (
+            "its next start would be on",
+            chains.stored.get(target, ()) or next_start,
+            target in chains.stored_ends,
+        ),
+    )
+    for said, files, ends in views:
+        short = ends and len(files) < len(disk.left)
+        if files and (short or files != disk.left[: len(files)]):
             names = ", ".join(Path(f).name for f in files)
-            yield f"disk {disk.target}: {said} {names}"
+            yield f"disk {target}: {said} {names}{' alone' * short}"
 
 
 def _source(facts: DomainFacts, target: str) -> tuple[str, ...]:

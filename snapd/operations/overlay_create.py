@@ -7,14 +7,23 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import names
-from ..errors import AlreadyExists, Inconsistent, OutcomeUnknown, PreflightFailed, TimedOut
+from ..errors import (
+    AgentUnavailable,
+    AlreadyExists,
+    Inconsistent,
+    OutcomeUnknown,
+    PreflightFailed,
+    SnapdError,
+    TimedOut,
+)
 from ..hypervisor import DomainFacts, ExternalSnapshot, NewOverlay
 from ..journal import of_job
-from ..model import Consistency, Disk, Kind, SnapshotInfo, State, Warned
+from ..model import Consistency, Disk, Kind, SnapshotInfo, SnapshotKey, State, Warned
 from .context import Context
+from .delete import within
 from .images import warn_of_damage
 from .job import Job, Outcome, Undone
 from .made import left_behind, outcome_of
@@ -146,8 +155,8 @@ def _new(facts: DomainFacts, intent: dict[str, Any]) -> list[NewOverlay]:
 
 async def judge(ctx: Context, job: Job) -> Outcome:
     """What came of the intent, by the facts: verified, or taken back where nothing refers to its
-    files. Raises Undone, Inconsistent, Partial, AlreadyExists, and TimedOut while libvirt is still
-    at it."""
+    files, or merged back. Raises Undone, Inconsistent, Partial, AlreadyExists, AgentUnavailable,
+    and TimedOut while libvirt is still at it."""
     intent = job.row.intent or {}
     name = intent["name"]
     job.enter("verifying")
@@ -160,6 +169,8 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     listed = next((s for s in facts.snapshots if s.name == name), None)
     if listed and _is_it(listed, intent):
         await _verify(ctx, facts, intent, listed)
+        if why := _not_quiesced(intent):
+            await _merge_back(ctx, job, facts, listed, why)
         await ctx.inventory.refresh(job.row.domain)
         return outcome_of(ctx, job, listed)
     if used := _used(facts, intent):
@@ -179,6 +190,8 @@ async def judge(ctx: Context, job: Job) -> Outcome:
             item=name,
             ways=("other-name",),
         )
+    if told := intent.get("merged_back"):
+        raise _merged_back(told)
     raise Undone
 
 
@@ -236,7 +249,7 @@ async def _of_ours(ctx: Context, uuid: str, intent: dict[str, Any]) -> tuple[lis
     staying: list[str] = []
     for path in paths:
         file, base = found.get(real.get(path, path)), bases.get(targets.get(path, ""), "")
-        if str(PurePath(path).parent) in beside.unread:
+        if beside.unread.keys() & {str(PurePath(path).parent), real.get(path, path)}:
             staying.append(path)
         elif file is not None:
             is_it = file.backing == real.get(base, base) if base else file.saved == uuid
@@ -279,10 +292,41 @@ def _faults(
     if listed.memory != intent["memory"] or listed.memory_file != intent["memory_file"]:
         got = "with" if listed.memory else "without"
         found.append((listed.name, f"it was made {got} RAM, which is not what was asked for"))
-    if intent["quiesce"] == "require" and intent["consistency"] != Consistency.QUIESCED:
-        why = intent.get("shortfall") or "its making broke off"
-        found.append((listed.name, f"the guest did not stay frozen while it was taken: {why}"))
     return found
+
+
+def _not_quiesced(intent: dict[str, Any]) -> str:
+    """Why it is not what quiesce=require asked for; "" = it is, or that wasn't asked for."""
+    if intent["quiesce"] != "require" or intent["consistency"] == Consistency.QUIESCED:
+        return ""
+    return intent.get("shortfall") or "its making broke off"
+
+
+async def _merge_back(
+    ctx: Context, job: Job, facts: DomainFacts, listed: SnapshotInfo, why: str
+) -> NoReturn:
+    """Rather none than one that is not quiesced: it is sound and the current one, so that its
+    deletion loses nothing. Raises AgentUnavailable; Inconsistent where it stays."""
+    vm, key = facts.info.name, SnapshotKey(facts.info.uuid, listed.name, listed.created)
+    what = f"VM {vm} did not stay frozen while the snapshot was taken: {why}"
+    try:
+        await within(ctx, job, key, "quiesce=require, and the guest was not quiesced")
+    except SnapdError as e:
+        raise Inconsistent(
+            f"{what}; snapshot {listed.name!r} stays and counts as not made, since it could not be "
+            f"merged back: {e.message}",
+            reason="half-made",
+            item=listed.name,
+            ways=("delete",),
+        ) from e
+    told = f"{what}; it was merged back and nothing is left"
+    await job.intend({**(job.row.intent or {}), "refused": True, "merged_back": told}, begun=True)
+    raise _merged_back(told)
+
+
+def _merged_back(told: str) -> AgentUnavailable:
+    ways = ("install-agent", "quiesce-try")
+    return AgentUnavailable(told, reason="agent-unavailable", ways=ways)
 
 
 def _overlay_faults(

@@ -9,13 +9,16 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Any
 
-from ..errors import Inconsistent, Partial, PreflightFailed
+from ..errors import Inconsistent, OutcomeUnknown, Partial, PreflightFailed
 from ..hypervisor import DomainFacts
 from ..model import SnapshotInfo, State, Warned
 from .context import Context
 from .images import warn_of_damage
 from .job import Job, Undone
 from .preflight import writable
+
+LOOKS = 2
+"""So often, a second apart, libvirt is looked at before what it left is changed."""
 
 
 class Came(StrEnum):
@@ -81,9 +84,11 @@ async def unclaimed(
     info, name = facts.info, intent["name"]
     if not moved and State(intent["state"]).active:
         raise Undone
-    found = came(facts, intent)
-    if found is Came.ON_BASES:
-        facts = await _put_back(ctx, facts, intent)
+    found, off = came(facts, intent), not info.state.active
+    if found is Came.DONE and off and info.current != name and _recorded(facts, intent):
+        await _move_mark(ctx, job, facts, intent)
+    elif found is Came.ON_BASES:
+        facts = await _put_back(ctx, job, facts, intent)
         found = came(facts, intent)
     lost = _lost(facts, intent)
     if found is Came.DONE and info.current == name and not lost:
@@ -101,7 +106,50 @@ async def unclaimed(
     )
 
 
-async def _put_back(ctx: Context, facts: DomainFacts, intent: Mapping[str, Any]) -> DomainFacts:
+def _recorded(facts: DomainFacts, intent: Mapping[str, Any]) -> bool:
+    """Whether libvirt's record of the snapshot names the files that the VM is on."""
+    listed = next((s for s in facts.snapshots if s.name == intent["name"]), None)
+    here = writable(facts.info.disks)
+    return listed is not None and all(listed.active.get(d.target) == d.source for d in here)
+
+
+async def _move_mark(ctx: Context, job: Job, facts: DomainFacts, intent: Mapping[str, Any]) -> None:
+    """libvirt takes all down before QEMU starts, but for its mark; where QEMU ended then, it stays
+    on a snapshot that libvirt holds to be on files that others need: its next revert unlinks them
+    (11.3, measured). On one that has children the mark is not moved: its record would lose the
+    files that the VM is on, until a snapshot is made. Raises OutcomeUnknown: what came of it is to
+    be looked at anew."""
+    info, name = facts.info, intent["name"]
+    lost = _lost(facts, intent)
+    if lost or info.current != intent["current"]:
+        raise _astray(facts, intent, lost)
+    if any(s.parent == name for s in facts.snapshots):
+        raise Partial(
+            f"VM {info.name} is on the files of {name!r}, but libvirt's mark is on "
+            f"{info.current!r}, and a revert by virsh would remove what snapshots stand on: run "
+            f"virsh snapshot-current {info.name} {name}, then make a snapshot, before any revert; "
+            f"{_way_back(intent)}",
+            reason="half-made",
+            item=intent["safety"] or name,
+            ways=("virsh", "audit"),
+        )
+    await _look_again(job, intent)
+    created = intent["created"]
+    await ctx.hypervisor.overlays.mark(info.uuid, name, created=created)
+    raise OutcomeUnknown(f"VM {info.name}: libvirt's mark is moved to {name!r}")
+
+
+async def _look_again(job: Job, intent: Mapping[str, Any]) -> None:
+    """Raises OutcomeUnknown at the first looks: libvirt may not be done yet."""
+    looked = intent.get("looked", 0) + 1
+    if looked < LOOKS:
+        await job.intend({**intent, "looked": looked}, begun=True)
+        raise OutcomeUnknown(f"VM {job.row.domain_name}: it is looked at again whether it stays so")
+
+
+async def _put_back(
+    ctx: Context, job: Job, facts: DomainFacts, intent: Mapping[str, Any]
+) -> DomainFacts:
     """libvirt leaves the VM defined on the files that its snapshots stand on, where loading RAM
     failed (11.3, measured): its next start would damage them all. It is defined again as it was,
     with files that are still there; what they hold has not changed."""
@@ -111,6 +159,7 @@ async def _put_back(ctx: Context, facts: DomainFacts, intent: Mapping[str, Any])
     lost = _lost(facts, intent)
     if info.state.active or lost or not there or info.current != intent["current"]:
         raise _astray(facts, intent, lost)
+    await _look_again(job, intent)
     await ctx.hypervisor.overlays.put_back(info.uuid, intent["external"]["inactive_xml"])
     return await ctx.hypervisor.facts(info.uuid)
 
@@ -125,9 +174,7 @@ def verify(job: Job, facts: DomainFacts, intent: Mapping[str, Any]) -> None:
         job.warn(Warned("unchecked", vm, f"{text} could not be told"))
     if lost or came(facts, intent) is not Came.DONE:
         raise _astray(facts, intent, lost)
-    listed = next((s for s in facts.snapshots if s.name == name), None)
-    here = {d.target: d.source for d in writable(facts.info.disks)}
-    if listed is None or any(listed.active.get(t) != here[t] for t in here):
+    if not _recorded(facts, intent):
         raise Inconsistent(
             f"VM {vm} is reverted to {name!r}, but libvirt's record of it doesn't name the files "
             f"that the VM is on: it would unlink others; {_way_back(intent)}",
@@ -158,13 +205,14 @@ def _astray(
             ways=("audit",),
         )
     how = "is said to be done" if intent["claimed"] else "broke off"
+    by_hand = not (facts.info.state.active or _recorded(facts, intent))
     on = ", ".join(f"{d.target} on {PurePath(d.source).name}" for d in writable(facts.info.disks))
     return Partial(
         f"VM {vm}: the revert to {name!r} {how}; the VM is {facts.info.state}, with {on}, and "
         f"libvirt's mark is on {facts.info.current or 'none'!r}; {_way_back(intent)}",
         reason="half-made",
         item=intent["safety"] or name,
-        ways=("audit",),
+        ways=("define-overlay", "audit") if by_hand else ("audit",),
     )
 
 

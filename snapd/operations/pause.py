@@ -52,14 +52,14 @@ def estimate_ms(
     facts: DomainFacts, records: Iterable[Record], *, memory: bool, kind: Kind = Kind.INTERNAL
 ) -> int:
     """What a snapshot would cost the guest: as the last one of its sort did, else a guess, for an
-    internal one from the RAM and the allocated images."""
+    internal one from the RAM and from what of the images is allocated, be it without data."""
     if not facts.info.state.active:
         return 0
     if (measured := measured_ms(records, memory=memory)) >= 0:
         return measured
     if kind is Kind.EXTERNAL:
         return LIVE_MS if memory else OVERLAY_MS
-    allocated = sum(image.actual_size for image in facts.images.values())
+    allocated = sum(image.mapped for image in facts.images.values())
     disks_ms = allocated * IMAGE_MS_PER_GIB // (1 << 30)
     ram_ms = facts.info.memory * 1000 // RAM_BYTES_PER_SECOND if memory else 0
     return disks_ms + ram_ms

@@ -22,6 +22,7 @@ from .preflight import (
     bitmap_blockers,
     create_blockers,
     create_needs,
+    later_blockers,
     memory_blockers,
     space_blockers,
     unmeasured_blockers,
@@ -31,8 +32,10 @@ from .preflight.external import (
     commit_denied,
     external_create_blockers,
     external_memory_blockers,
+    reverts_no_disks,
 )
 from .preflight.external_tree import inactive_nodes
+from .preflight.overlaid import overlaid_blockers
 from .wishes import Wish
 
 AGAINST_INTERNAL = frozenset(
@@ -48,6 +51,11 @@ AGAINST_INTERNAL = frozenset(
     }
 )
 """What no internal snapshot of a VM gets past, as long as the VM is what it is."""
+STANDSTILL_MS = 1000
+"""What an internal snapshot without RAM may stand a running guest still for where an external one
+can be had: a second is what people, connections and the heartbeats of clusters bear, and to spare
+them less is not worth the upkeep of a chain."""
+TOO_LONG = "pause-too-long"
 _PASSING = (Busy, NoSpace, AgentUnavailable, AlreadyExists, PreflightFailed)
 
 
@@ -94,9 +102,10 @@ def plan(
     is free is found. monitor: whether the monitor may be used. frozen: the guest may be frozen
     since an earlier snapshot, and RAM that is saved now would bring that back with it.
 
-    kind auto: a tree keeps its kind; else internal where nothing about the VM is against it; else
-    external where that can be made and merged here. What passes (a busy VM, a full file system)
-    changes no kind. Where neither can be, the reason is the internal one's.
+    kind auto: a tree keeps its kind; else internal where nothing about the VM is against it and the
+    guest doesn't stand still for long, now or when it runs; else external where that can be made
+    and merged here. What passes (a busy VM, a full file system) changes no kind. Where neither can
+    be, the reason is the internal one's.
     """
     sort = _Sort(facts, wish, list(records), name, monitor, frozen)
     if wish.kind == "external":
@@ -106,13 +115,35 @@ def plan(
         return _told(sort.plan(Kind.EXTERNAL), vm, "so are those that the VM has")
     internal = sort.plan(Kind.INTERNAL)
     against = [b for b in internal.blockers if b.reason in AGAINST_INTERNAL]
-    if wish.kind == "internal" or kinds or not against:
+    if wish.kind == "internal" or kinds:
         return internal
+    if not against:
+        return _spared(sort, internal)
     external = sort.plan(Kind.EXTERNAL)
     shared = {b.reason for b in internal.blockers} - AGAINST_INTERNAL
     if any(b.error not in _PASSING and b.reason not in shared for b in external.blockers):
         return internal
     return _told(external, vm, against[0].message)
+
+
+def _spared(sort: _Sort, internal: Plan) -> Plan:
+    """An external one instead of an internal one that could be made, but would stand the guest
+    still for long; only where nothing keeps it from being reverted to and merged, whoever asks, and
+    where all that are to be kept have room on a chain."""
+    facts, wish = sort.facts, sort.wish
+    runs = replace(facts, info=replace(facts.info, state=State.RUNNING))
+    still = estimate_ms(runs, (), memory=False)
+    refused = any(b.error not in _PASSING and b.reason != TOO_LONG for b in internal.blockers)
+    limit = min(STANDSTILL_MS, wish.max_pause * 1000)
+    if still <= limit or internal.memory or wish.many or refused:
+        return internal
+    external = sort.plan(Kind.EXTERNAL)
+    later = later_blockers(runs, wish.disks, memory=external.memory)
+    if any(b.error not in _PASSING for b in external.blockers) or any(later):
+        return internal
+    when = "" if facts.info.state.active else " while it runs"
+    why = f"an internal one would stand it still for about {still / 1000:.1f} s{when}"
+    return _told(external, facts.info.name, why)
 
 
 def _told(made: Plan, vm: str, why: str) -> Plan:
@@ -146,8 +177,9 @@ class _Sort:
         if reasons:
             text = f"the RAM of VM {info.name} is not in the snapshot: {reasons[0]}"
             warnings.append(Warned("memory-left-out", info.name, text))
-        warnings += _left_out(info, memory=memory)
-        warnings += _in_the_way(facts) if kind is Kind.INTERNAL else _afterwards(facts, wish)
+        warnings += _left_out(info, kind, memory=memory)
+        internal = kind is Kind.INTERNAL
+        warnings += _in_the_way(facts) if internal else _afterwards(facts, wish, memory=memory)
         pause = memory_ms if memory else estimate_ms(facts, self.records, memory=False, kind=kind)
         if not memory and pause > wish.max_pause * 1000:
             found.append(_too_long(pause, wish))
@@ -203,10 +235,10 @@ class _Sort:
         return False, [b.message for b in against] if wanted else [], found
 
 
-def _left_out(info: DomainInfo, *, memory: bool) -> list[Warned]:
+def _left_out(info: DomainInfo, kind: Kind, *, memory: bool) -> list[Warned]:
     """Parts of the VM that this snapshot can't hold, said and labelled."""
     found = []
-    if info.raw_nvram:
+    if info.loses_nvram(kind, memory=memory):
         text = f"the UEFI variables of VM {info.name} are not in the snapshot"
         found.append(Warned("nvram-left-out", info.name, text))
     if info.tpm and not memory:
@@ -225,7 +257,7 @@ def _in_the_way(facts: DomainFacts) -> list[Warned]:
     return [Warned(b.reason, b.item, f"VM {vm} cannot be reverted now: {b.message}") for b in found]
 
 
-def _afterwards(facts: DomainFacts, wish: Wish) -> list[Warned]:
+def _afterwards(facts: DomainFacts, wish: Wish, *, memory: bool) -> list[Warned]:
     """What a person should know who makes an external one: how it would be of no use. Where no
     person looks after it, the same is in the way."""
     info, found = facts.info, []
@@ -235,13 +267,18 @@ def _afterwards(facts: DomainFacts, wish: Wish) -> list[Warned]:
             "stopped and started again: delete it before that"
         )
         found.append(Warned("apparmor-commit", info.name, text))
-    held = {d.target for d in writable(info.disks) if not wish.disks or d.target in wish.disks}
-    for disk in (d for d in info.disks if d.source and d.target not in held):
-        text = (
-            f"VM {info.name} could not be reverted to it: libvirt would begin a file for "
-            f"{disk.target}, too, which is not in it"
+    held = [d.target for d in writable(info.disks) if not wish.disks or d.target in wish.disks]
+    against = [(b.item, b.message) for b in overlaid_blockers(info.disks, held)]
+    if info.state.active and not memory and reverts_no_disks(facts):
+        against.append(
+            (info.name, "this libvirt may refuse to, as it is made running, without RAM")
         )
-        found.append(Warned("not-revertible", disk.target, text))
+    for item, why in against:
+        text = (
+            f"VM {info.name} could not be reverted to it: {why}; it serves a backup alone, and a "
+            "delete merges it"
+        )
+        found.append(Warned("not-revertible", item, text))
     return found
 
 
@@ -279,7 +316,7 @@ def _too_long(memory_ms: int, wish: Wish) -> Blocker:
         f"it would stand still for about {memory_ms / 1000:.0f} s, more than max_pause "
         f"({wish.max_pause} s) allows"
     )
-    return Blocker(Unsupported, "pause-too-long", "", why, ("no-memory", "max-pause"))
+    return Blocker(Unsupported, TOO_LONG, "", why, ("no-memory", "max-pause"))
 
 
 def _wish_blockers(info: DomainInfo, wish: Wish, kind: Kind) -> list[Blocker]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from ..hypervisor import DomainFacts
 from ..model import (
+    NVRAM,
     DomainInfo,
     Kind,
     Record,
@@ -121,6 +122,10 @@ def losses(facts: DomainFacts, listed: SnapshotInfo, wish: RevertWish) -> list[W
     for disk in writable(facts.info.disks):
         text = f"what was written to disk {disk.target} of VM {vm} since {since}"
         found.append(Warned("disk-changes", disk.target, text))
+    has_nvram = facts.info.raw_nvram or facts.info.nvram is not None
+    if has_nvram and not facts.info.loses_nvram(listed.kind, memory=listed.memory):
+        text = f"what was written to the UEFI variables of VM {vm} since {since}"
+        found.append(Warned("disk-changes", NVRAM, text))
     if facts.info.state.active:
         text = f"what VM {vm} is doing: its running state, and open consoles"
         found.append(Warned("running-state", vm, text))
@@ -132,7 +137,7 @@ def losses(facts: DomainFacts, listed: SnapshotInfo, wish: RevertWish) -> list[W
         found.append(Warned("saved-state", vm, text))
     if wish.delete_after:
         found.append(Warned("snapshot", listed.name, f"snapshot {listed.name} itself"))
-    return found + revert_warnings(facts)
+    return found + revert_warnings(facts, listed)
 
 
 async def preview_delete(ctx: Context, wish: DeleteWish) -> Preview:

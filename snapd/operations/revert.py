@@ -32,7 +32,7 @@ from .create import create
 from .delete import within
 from .images import warn_of_damage
 from .job import Job, Outcome, Request, Undone
-from .preflight import Blocker, RevertTerms, revert_blockers, writable
+from .preflight import Blocker, RevertTerms, delete_after_blockers, revert_blockers, writable
 from .waiting import idle_facts
 from .wishes import RevertWish, Wish, final_state
 
@@ -57,7 +57,7 @@ async def revert(ctx: Context, job: Job, wish: RevertWish) -> Outcome:
         job.enter("safety-snapshot")
         safety = await _safety(ctx, job, facts, wish.key)
         facts, listed = await _look(ctx, job, wish)
-    job.warn(*warnings(facts))
+    job.warn(*warnings(facts, listed))
     terms = agreed(ctx.store, wish, listed)
     await job.intend(_intent(facts, listed, wish, terms.wanted, safety, ctx.boot))
     if facts.info.managed_save:
@@ -126,10 +126,15 @@ def blockers(
     where the target is to go with it."""
     found = revert_blockers(facts, listed, agreed(ctx.store, wish, listed))
     half_made = ctx.jobs.half_made
-    broken = half_made.status(wish.key) is Status.BROKEN or half_made.in_doubt(wish.key)
-    if listed.kind is Kind.EXTERNAL and broken:
+    if listed.kind is Kind.EXTERNAL and half_made.in_doubt(wish.key):
         why = f"the merge of {listed.name} broke off, and what it held may be overwritten"
         found.insert(0, Blocker(Inconsistent, "half-made", listed.name, why, ("delete",)))
+    elif listed.kind is Kind.EXTERNAL and half_made.status(wish.key) is Status.BROKEN:
+        why = f"{listed.name} was found broken; once that is mended, another audit will say so"
+        found.append(Blocker(Inconsistent, "half-made", listed.name, why, ("audit",)))
+    if wish.delete_after and listed.kind is Kind.EXTERNAL:
+        wanted = agreed(ctx.store, wish, listed).wanted
+        found += delete_after_blockers(facts, listed, wanted, safety=wish.safety)
     record = ctx.store.record(wish.key)
     if wish.delete_after and record and record.pin_reason is not None:
         why = f"delete_after would delete snapshot {listed.name}, which is pinned"
@@ -137,12 +142,12 @@ def blockers(
     return found
 
 
-def warnings(facts: DomainFacts) -> list[Warned]:
+def warnings(facts: DomainFacts, listed: SnapshotInfo) -> list[Warned]:
     """What a revert cannot bring back, or what could not be looked at in time."""
     found = []
     vm = facts.info.name
-    if facts.info.raw_nvram:
-        text = f"the UEFI variables of VM {vm} stay as they are now: no snapshot holds them"
+    if facts.info.loses_nvram(listed.kind, memory=listed.memory):
+        text = f"the UEFI variables of VM {vm} stay as they are now: they are not in the snapshot"
         found.append(Warned("nvram-left-out", vm, text))
     for use in facts.users:
         if use.how == "unchecked":

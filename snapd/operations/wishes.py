@@ -18,7 +18,8 @@ class Wish:
     memory: auto, yes, no. quiesce: no, try, require. max_pause: seconds. disks: targets, () = all.
     then: what the VM does afterwards: continue, stop (its power is cut), restart (cut and on).
     over_saved_state: take it although the VM has a managed save, which is about to go. min_free:
-    what has to stay free beside the images; by hand nothing has to.
+    what has to stay free beside the images; by hand nothing has to. many: more are to be kept than
+    a chain of overlays holds.
     """
 
     name: str = ""
@@ -36,6 +37,7 @@ class Wish:
     reason: str = ""
     over_saved_state: bool = False
     min_free: Floor = NO_FLOOR
+    many: bool = False
 
     def check(self) -> None:
         """Raises InvalidArgument for a word that means nothing."""

@@ -229,7 +229,8 @@ class Attempt:
     async def _create(self) -> Job:
         self.last, self._dropped = None, False
         asker = self._by or Asker(max_wait=self._patience())
-        info, wish = self._picture.info, wish_of(self.left)
+        info, in_force = self._picture.info, self._desk.policies.in_force.values()
+        wish = wish_of(self.left, [p for p in in_force if matches(p, info.name, info.uuid)])
         self.job = job = await self._desk.operations.create(info, wish, asker, self._parent)
         try:
             self.drop_held()

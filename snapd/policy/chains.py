@@ -31,6 +31,7 @@ LASTING = OF_TREE | {
 }
 """Words that no wait changes: what they keep is looked at after the next success, and no sooner."""
 FULL = frozenset({"min-free", "no-space"})
+MOST_TOLD = 3
 PILE = 10
 """So many that wait may a VM's disks stand on, and as many as are kept, where those are more."""
 
@@ -106,13 +107,15 @@ class Heap:
     pile: Pile
 
 
-def refusal(pile: Pile, waits: Mapping[str, Stuck], vm: str) -> Unsupported | None:
+def refusal(pile: Pile, waits: Mapping[str, Stuck], picture: DomainPicture) -> Unsupported | None:
     """Why no other overlay is put on a pile; None = it may be."""
     if not pile.full:
         return None
+    vm = picture.info.name
     return Unsupported(
         f"VM {vm}: its disks stand on {len(pile.names)} snapshots that retention lets go and "
-        f"libvirt does not merge ({words(waits, pile.names)}), and no other is put on top of them",
+        f"libvirt does not merge ({words(waits, pile.names)}){branches(picture, waits)}, and no "
+        "other is put on top of them",
         reason="chain-limit",
         item=vm,
         ways=("delete-branch",),
@@ -123,6 +126,31 @@ def words(waits: Mapping[str, Stuck], names: Collection[str]) -> str:
     """`3 branching, 1 not-in-chain`; those of which it isn't known stand as `not tried yet`."""
     count = Counter(waits[n].word if n in waits else "not tried yet" for n in names)
     return ", ".join(f"{number} {word}" for word, number in sorted(count.items()))
+
+
+def in_the_way(picture: DomainPicture, waits: Collection[str]) -> list[str]:
+    """What retention keeps on branches that the VM is not on, and that stands on what waits: that
+    goes when these have gone. The ends of branches first."""
+    chain, found = active_chain(picture), []
+    for name, snapshot in picture.snapshots.items():
+        above, parent = {name}, snapshot.parent
+        while parent in picture.snapshots and parent not in above:
+            above.add(parent)
+            parent = picture.snapshots[parent].parent
+        if name not in chain and name not in waits and above & set(waits):
+            found.append((-len(above), name))
+    return [name for _depth, name in sorted(found)]
+
+
+def branches(picture: DomainPicture, waits: Mapping[str, Stuck]) -> str:
+    """`, since A and B, which are kept, stand on another branch`; "" = that is not why."""
+    names = in_the_way(picture, {n for n, stuck in waits.items() if stuck.word in OF_TREE})
+    if not names:
+        return ""
+    told = [*names[:MOST_TOLD], *([f"{len(names) - MOST_TOLD} more"] if names[MOST_TOLD:] else [])]
+    who = " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+    one = len(names) == 1
+    return f", since {who}, which {'is' if one else 'are'} kept, stand{'s' * one} on another branch"
 
 
 def noted(

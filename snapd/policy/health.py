@@ -226,7 +226,7 @@ class Health:
         pruning = self._engine.pruning
         for uuid, heap in pruning.heaps.items():
             picture, waits = self._inventory.domains.get(uuid), pruning.waits(uuid)
-            found = problems.cannot_prune(picture.info, heap, now) if picture and waits else None
+            found = problems.cannot_prune(picture, heap, now) if picture and waits else None
             yield from filter(None, [found])
 
     def _of_policies(self, now: int) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..model import Floor, Origin, Policy
 from ..operations import Wish
 from ..planning.schedule import Due
+from ..settings import fits_chain
 from ..store import RunRow
 
 BY_HAND = "by hand"
@@ -79,8 +80,9 @@ def _kind(policies: Sequence[Policy]) -> str:
     return named[0][1] if named else AUTO
 
 
-def wish_of(several: Sequence[Owed]) -> Wish:
-    """What several policies want together(): the most careful of each."""
+def wish_of(several: Sequence[Owed], covering: Sequence[Policy] = ()) -> Wish:
+    """What several policies want together(): the most careful of each. covering: all that the VM is
+    under, due or not, whose snapshots are on the same chain."""
     policies = sorted((o.policy for o in several), key=lambda p: p.name)
     first = min(several, key=lambda o: (o.policy.name, o.word))
     quiesce = next((q for q in ("require", "try") if any(p.quiesce == q for p in policies)), "no")
@@ -91,6 +93,7 @@ def wish_of(several: Sequence[Owed]) -> Wish:
         at=0 if first.word == BY_HAND else first.slot,
         memory="yes" if any(p.memory for p in policies) else "no",
         quiesce=quiesce,
+        many=not fits_chain({p.name: p for p in (*policies, *covering)}.values()),
         max_pause=min(p.max_pause for p in policies),
         min_free=_floor(policies),
         origin=Origin.EVENT if events else Origin.POLICY,

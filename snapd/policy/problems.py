@@ -9,17 +9,29 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 
 from ..errors import SnapdError
+from ..inventory import DomainPicture
 from ..model import DomainInfo, Policy, Problem, SnapshotInfo
 from ..operations import FrozenGuest, redefined
 from ..settings import matches
 from ..store import SlotRow
-from .chains import OF_TREE, Heap, words
+from .chains import OF_TREE, Heap, branches, words
 from .coverage import YES, Coverage
 from .holds import moment
 
 FROZEN_SECONDS = 30
 TREE_SECONDS = 15 * 86400
 """So long a branch may keep others from being merged: safety snapshots go after 14 days."""
+_OUT = {
+    **dict.fromkeys(OF_TREE, "delete-branch"),
+    "apparmor-commit": "upgrade-libvirt",
+    "checkpoints": "delete-checkpoints",
+    "external-unsupported": "upgrade-libvirt",
+    "managed-save": "start",
+    "mixed-tree": "delete-others",
+    "pending-config": "attach-disk",
+    "transient": "define",
+}
+"""The way out for each word against a merge; an audit names what the others are about."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -137,17 +149,18 @@ def run_failed(
     return problem("run-failed", what, "critical", policy=row.policy, domain=info)
 
 
-def cannot_prune(info: DomainInfo, heap: Heap, now: int) -> Problem | None:
+def cannot_prune(picture: DomainPicture, heap: Heap, now: int) -> Problem | None:
     """Overlays that retention lets go and libvirt doesn't merge: told while there is room for more,
     unless what is in the way will go by itself before that."""
-    waits, pile = heap.waits, heap.pile
+    info, waits, pile = picture.info, heap.waits, heap.pile
     lasting = any(s.word not in OF_TREE or now - s.since > TREE_SECONDS for s in waits.values())
     if not (lasting or pile.half_full):
         return None
     since = min(s.since for s in waits.values())
     what = (
         f"VM {info.name} cannot be pruned: {len(waits)} snapshots that retention lets go stay "
-        f"({words(waits, waits)}); its disks stand on {len(pile.names)} of them"
+        f"({words(waits, waits)}){branches(picture, waits)}; its disks stand on "
+        f"{len(pile.names)} of them"
     )
     what += (
         ", and no other is made"
@@ -155,7 +168,8 @@ def cannot_prune(info: DomainInfo, heap: Heap, now: int) -> Problem | None:
         else f", and from {pile.limit} on no other snapshot is made"
     )
     severity = "critical" if pile.full else "warning"
-    found = problem("cannot-prune", what, severity, domain=info, ways=("delete-branch",))
+    ways = tuple(sorted({_OUT.get(s.word, "audit") for s in waits.values()}))
+    found = problem("cannot-prune", what, severity, domain=info, ways=ways)
     return replace(found, since=since)
 
 

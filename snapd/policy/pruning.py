@@ -166,7 +166,7 @@ class Pruning:
         picture, heap = self._inventory.domains.get(uuid), self.heaps.get(uuid)
         if picture is None or heap is None or not self.waits(uuid):
             return None
-        return refusal(heap.pile, heap.waits, picture.info.name)
+        return refusal(heap.pile, self.waits(uuid), picture)
 
     async def refusal(self, picture: DomainPicture, policy: str) -> SnapdError | None:
         """Why no other overlay may be put on a VM's chain: too much has piled up there that its
@@ -182,7 +182,8 @@ class Pruning:
         except SnapdError as e:
             fields = about(picture.info, policy=policy, error=e)
             log.warning("VM %s is not pruned: %s", picture.info.name, e.message, extra=fields)
-        return refusal(self._pile(picture), self.waits(uuid), picture.info.name)
+        now = self._inventory.domains.get(uuid, picture)
+        return refusal(self._pile(picture), self.waits(uuid), now)
 
     def _pile(self, picture: DomainPicture) -> Pile:
         now = self._inventory.domains.get(picture.info.uuid, picture)

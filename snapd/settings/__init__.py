@@ -7,6 +7,7 @@ every key for people.
 
 from .daemon import Settings, load_daemon
 from .folders import FileError, Loaded, definition_to_toml, load_policies, load_policy
+from .lint import fits_chain
 from .policies import (
     Checked,
     check_definition,
@@ -27,6 +28,7 @@ __all__ = [
     "check_definition",
     "check_policy_name",
     "definition_to_toml",
+    "fits_chain",
     "load_daemon",
     "load_policies",
     "load_policy",

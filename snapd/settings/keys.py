@@ -61,8 +61,9 @@ POLICY = (
         '"auto"',
         'The kind of snapshot. "internal": inside the images. "external": the disks go on in new '
         "files, and retention merges them; needs libvirt 9.9 or newer. "
-        '"auto": internal where every disk allows it, else external where that can be made, '
-        "reverted and merged; a VM that has snapshots keeps their kind.",
+        '"auto": internal where every disk allows it and the running VM does not stand still for '
+        "over a second (images of many GiB), else external where that can be made, reverted and "
+        "merged; a VM that has snapshots keeps their kind.",
     ),
     Key(
         "memory",

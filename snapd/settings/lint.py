@@ -5,8 +5,9 @@ The warnings' words are stable; their keys are those of the file (`keep.last`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from ..model import Policy, Warned
 from ..planning import schedule
@@ -171,9 +172,27 @@ def _most(policy: Policy, gap: int | None) -> int:
     return min(caps, default=0)
 
 
+def fits_chain(policies: Iterable[Policy]) -> bool:
+    """Whether all that they may keep of a VM has room on one chain of overlays; those of one
+    schedule have the same snapshots."""
+    most: dict[tuple[str, str], int] = {}
+    for policy in policies:
+        number = _most(policy, _gap(policy.schedule) if policy.schedule else None)
+        if not number:
+            return False
+        slots = (policy.schedule, policy.timezone) if policy.schedule else (policy.name, "")
+        most[slots] = max(number, most.get(slots, 0))
+    return sum(most.values()) <= CHAIN
+
+
+@lru_cache(100)
+def _gap(cron: str) -> int:
+    return schedule.shortest_gap(schedule.parse(cron))
+
+
 def _of_chain(policy: Policy, gap: int | None) -> Iterator[Warned]:
     most = _most(policy, gap)
-    if policy.kind == "external" and (not most or most > CHAIN):
+    if policy.kind == "external" and not 0 < most <= CHAIN:
         times = f"up to {most}" if most else "any number of"
         what = (
             f"{times} external snapshots are kept, each a file that the VM's disks stand on, and "

@@ -13,7 +13,9 @@ COMMAND_PORT = "org.virtsnapd.test.command"
 PULSE_PORT = "org.virtsnapd.test.pulse"
 AGENT_PORT = "org.qemu.guest_agent.0"
 
-_KERNEL_OPTIONS = "console=ttyS0 quiet panic=-1 nokaslr edd=off"
+# no_timer_check: an emulated CPU that has to wait for the host's loses interrupts, and the kernel's
+# look at its timer then ends in a panic.
+_KERNEL_OPTIONS = "console=ttyS0 quiet panic=-1 nokaslr edd=off no_timer_check"
 _PROBE_SECONDS = 6  # a guest that takes longer to boot is better off without KVM
 
 

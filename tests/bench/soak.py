@@ -42,6 +42,7 @@ from tests.driver.year import HOUR, Clock, Ledger, Life
 
 BLOCK = 64 << 10
 BLOCKS = 96
+PATIENCE = 300  # seconds for a guest to boot, or to answer again
 POLICY = """domains = ["*"]
 schedule = "0 * * * *"
 timezone = "UTC"
@@ -126,7 +127,7 @@ class Content:
         return wrong
 
     def _shell(self, command: str) -> str:
-        return self.guest.cmd("sh", command, timeout=120)
+        return self.guest.cmd("sh", command, timeout=PATIENCE)
 
 
 def chains(guest: Guest) -> dict[str, list[str]]:
@@ -211,7 +212,7 @@ class Soak:
         rooms, info = self.life.rooms, self.picture.snapshots[name]
         wish = RevertWish(SnapshotKey(self.guest.uuid, name, info.created), "running", safety)
         before = set(self.picture.snapshots)
-        job = await rooms.operations.revert(self.picture.info, wish, Asker(max_wait=120))
+        job = await rooms.operations.revert(self.picture.info, wish, Asker(max_wait=PATIENCE))
         await job.ended.wait()
         await self.quiet()
         if job.row.state is not JobState.DONE:
@@ -219,7 +220,7 @@ class Soak:
             return
         for made in set(self.picture.snapshots) - before:
             self.content.keep(made)
-        await asyncio.to_thread(self.guest.wait, 180)
+        await asyncio.to_thread(self.guest.wait, PATIENCE)
         self.reverts += 1
         self.wrong += await asyncio.to_thread(self.content.back, name)
 
@@ -239,7 +240,10 @@ class Soak:
 
 async def soak(options: argparse.Namespace, bed: PrivateLibvirt, moved: MovedClock) -> None:
     rng = random.Random(options.seed)
-    guest = Guest.make("soak", bed.images, disks=FORMATS[options.kind], disk_mib=128).up()
+    guest = Guest.make("soak", bed.images, disks=FORMATS[options.kind], disk_mib=128)
+    guest.define()
+    guest.start()
+    guest.wait(PATIENCE)
     content = Content(guest, rng)
     content.begin()
     folder = bed.scratch / "state"

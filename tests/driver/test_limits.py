@@ -11,7 +11,7 @@ import pytest
 from snapd.errors import InvalidArgument
 from tests.client import Client
 from tests.driver.house import HOURLY, WEB1, House
-from tests.driver.test_policy_files import with_definition
+from tests.driver.policies import with_definition
 
 KIB = 1024
 BIG = {"domains": ["web-*"], "schedule": "0 * * * *", "keep": {"last": 2}}

@@ -16,7 +16,7 @@ import pytest
 from tests.bus import PrivateBus
 from tests.client import Client, Daemon, Row
 from tests.driver.house import House, many, problems, uuid_of
-from tests.driver.test_policy_files import with_definition
+from tests.driver.policies import with_definition
 from tests.driver.test_retention import own
 
 VM = uuid_of(0)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.client import Client, options
 from tests.driver.house import House, many, problems
-from tests.driver.test_policy_files import with_definition
+from tests.driver.policies import with_definition
 from tests.driver.test_retention import MADE, own, run
 
 DAY = 86400

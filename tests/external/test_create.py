@@ -173,7 +173,8 @@ class Broken:
     def play(self, who: str, struck: list[str], **wish: str) -> str:
         """Break a create off at the first step that is not in struck; return it, "" = none was
         left. It is made or it isn't, and nothing is left of one that isn't."""
-        guest, client, name = self.guest, self.client, f"{who}-{len(struck)}"
+        guest, client = self.guest, self.client
+        name = f"{who}-{wish['memory']}-{len(struck)}"
         there, files = sources(guest), set(guest.folder.iterdir())
         pidfile = "" if who == "daemon" else f"{self.bed.scratch}/libvirtd.pid"
         kinds = ("asked", "stored", "during", "after") if not pidfile else ("before", "during")

@@ -4,6 +4,7 @@ they are. What is expected is libvirt's, qemu-img's or the guest's own word."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -13,12 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 
 from snapd.errors import AlreadyExists, Busy, Changed, LibvirtError
 from snapd.hypervisor import ExternalSnapshot, NewOverlay
 from snapd.hypervisor.libvirt_driver import LibvirtHypervisor
 from snapd.hypervisor.overlays import LibvirtOverlays
+from snapd.hypervisor.pools import covering, own_name
 from tests.bed.guest import Guest, virsh
 from tests.qemu.conftest import NewGuest
 from tests.qemu.steps import current, in_ram, listed, note, on_disks
@@ -182,9 +185,28 @@ def test_what_cannot_be_removed_is_named(resting: Guest) -> None:
     assert folder.exists()
 
 
-def test_pool_that_was_left_behind_is_used_and_let_go(resting: Guest) -> None:
-    from snapd.hypervisor.pools import own_name
+def test_admins_pool_that_rests_is_left_alone(resting: Guest) -> None:
+    conn = libvirt.open("qemu:///system")
+    try:
+        with pool(resting.folder, active=False):
+            before = virsh("pool-list", "--all")
+            with covering(conn, str(resting.folder)) as mine:
+                assert virsh("pool-list", "--inactive", "--name").split() == ["admins"]
+                assert sorted(mine.listVolumes()) == sorted(f.name for f in resting.images)
+            assert virsh("pool-list", "--all") == before
+    finally:
+        conn.close()
 
+
+def test_what_no_pool_shows_is_named_and_not_taken_for_removed(resting: Guest) -> None:
+    pipe, file = resting.folder / "pipe.qcow2", resting.folder / "begun.qcow2"
+    os.mkfifo(pipe)  # libvirt's pools pass over it
+    file.write_bytes(b"x")
+    assert remove(resting, pipe, file) == (str(pipe),)
+    assert (pipe.exists(), file.exists()) == (True, False)
+
+
+def test_pool_that_was_left_behind_is_used_and_let_go(resting: Guest) -> None:
     name = own_name(str(resting.folder))
     text = f"""<pool type='dir'><name>{name}</name>
       <target><path>{resting.folder}</path></target></pool>"""

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.bed.guest import Guest
 from tests.bus import PrivateBus
 from tests.client import Client, Daemon, Row
-from tests.external.standing import chain_of
+from tests.external.standing import chain_of, stands_alone
 from tests.qemu.conftest import NewGuest, know
-from tests.qemu.steps import listed, note, on_disks
+from tests.qemu.steps import listed, note, on_disks, qemu_img
 
 
 @contextmanager
@@ -29,7 +31,7 @@ def _policy(daemon: Daemon, client: Client, keep: int) -> Iterator[None]:
 
 def _run(client: Client, guest: Guest) -> str:
     """Run it by hand on one VM; the name of what it made. The next one is of another second."""
-    run = client.wait(client.call("RunPolicy", "chains", domain=guest.name))
+    run = client.wait(client.call("RunPolicy", "chains", domain=guest.name), 180)
     (row,) = run["Domains"]
     assert (row["Outcome"], row["Reason"]) == ("made", ""), row
     done = int(time.time())
@@ -102,3 +104,39 @@ def test_branch_that_a_revert_left_defers_what_is_below_it_until_it_goes(
         client.wait(client.call("RevertSnapshot", "branched", third, safety_snapshot=False))
         guest.wait()
         assert on_disks(guest) == ["one"]
+
+
+@pytest.mark.long
+def test_big_qcow2_gets_external_ones_since_internal_ones_would_stand_it_still(
+    daemon: Daemon, client: Client, bus: PrivateBus, new_guest: NewGuest
+) -> None:
+    """200 GiB whose metadata alone are there; then for comparison what was spared the guest."""
+    guest = new_guest("huge", disks=2)
+    qemu_img("resize", "-f", "qcow2", "--preallocation=metadata", guest.images[1], "200G")
+    guest.up()
+    know(client, guest)
+    looked = client.call("PreviewCreate", "huge", "", memory="no")
+    assert (looked["Verdict"], looked["Kind"]) == ("yes", "external")
+    (why,) = (row["Message"] for row in looked["Loses"])
+    assert "would stand it still for about 2.8 s" in why
+    note(guest, "one")
+    with _policy(daemon, client, keep=1):
+        first = _run(client, guest)
+        row = client.snapshots("huge")[first]
+        assert (row["Kind"], row["Notes"], row["Status"]) == ("external", ["external"], "ok")
+        (told,) = client.rows("ListCoverage", "chains")
+        assert (told["Verdict"], told["Kind"]) == ("yes", "external")
+        note(guest, "two")
+        with guest.pulse() as pulse:
+            second = _run(client, guest)
+        assert listed(guest) == [second]
+        stands_alone(guest, [second])
+    client.wait(client.call("DeleteSnapshot", "huge", second))
+    assert listed(guest) == []
+    stands_alone(guest, [])
+    assert on_disks(guest) == ["two", "two"]
+    with guest.pulse() as inside:
+        client.create("huge", "inside", kind="internal", memory="no", quiesce="no")
+    spared, external = inside.standstill(), pulse.standstill()
+    print(f"made and merged external: {external * 1000:.0f} ms, internal: {spared * 1000:.0f} ms")
+    assert spared > 2 * external

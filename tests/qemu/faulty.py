@@ -36,7 +36,8 @@ class Fault:
     """A plan, once its verb's job is there.
 
     The plan: verb; kinds: of the steps that count; struck: those that had their turn; pidfile: who
-    is struck ("" = this daemon); seconds: 0 = SIGKILL, else SIGSTOP and SIGCONT that much later.
+    is struck ("" = this daemon); seconds: 0 = SIGKILL, else SIGSTOP and SIGCONT that much later;
+    moments: of `during`, where there are to be more than one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,6 +60,11 @@ class Fault:
         self._plan, self._struck = plan, False
         self._seen.clear()
         return True
+
+    @property
+    def moments(self) -> list[float]:
+        """When something is `during` a call, in seconds after its begin."""
+        return list((self._plan or {}).get("moments", [DURING_SECONDS]))
 
     def disarm(self) -> None:
         self._plan, self.job = None, 0
@@ -104,11 +110,13 @@ def _count_calls(fault: Fault) -> None:
         name = _caller("act", "_act")
         fault.last = ""
         fault.step("before", name)
-        timer = asyncio.get_running_loop().call_later(DURING_SECONDS, fault.step, "during", name)
+        later = asyncio.get_running_loop().call_later
+        timers = [later(seconds, fault.step, "during", name) for seconds in fault.moments]
         try:
             answer = await act(self, what, call)
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
         if fault.last != "done":  # then it is over by the same thing
             fault.step("after", name)
         return answer

@@ -29,7 +29,8 @@ def chain_of(info: DomainInfo, *names: str, targets: Sequence[str] = ("vda",)) -
 
 class MergeStandIn(OverlayStandIn):
     """steps: what its next merge does before it ends or raises: see merge(). written: path -> how
-    often. checks: path -> what qemu-img check says. left_job: the block job that nobody ends."""
+    often. checks: path -> what qemu-img check says. left_job: the block job that nobody ends.
+    is_starting: libvirt has a QEMU of it for starting."""
 
     def __init__(self, info: DomainInfo) -> None:
         super().__init__(info)
@@ -38,6 +39,7 @@ class MergeStandIn(OverlayStandIn):
         self.checks: dict[str, ImageCheck] = {}
         self.times: dict[str, int] = {}
         self.holder = self.left_job = ""
+        self.is_starting = False
         self.stored: dict[str, tuple[str, ...]] = {}
         self.shares: tuple[float, ...] = (0.25, 1.0)
 
@@ -155,6 +157,9 @@ class MergeStandIn(OverlayStandIn):
         self.calls.append("stop")
         self.left_job = ""
         self.info = replace(self.info, state=State.SHUTOFF)
+
+    async def starting(self, _uuid: str) -> bool:
+        return self.is_starting
 
     async def abandon(self, _uuid: str, targets: Sequence[str]) -> None:
         self.calls.append(f"abandon {' '.join(targets)}")

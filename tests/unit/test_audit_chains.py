@@ -168,6 +168,16 @@ def test_amiss_image_that_was_moved_is_where_xml_and_header_part(which: str) -> 
     assert of(facts(chains=silent)) == []
 
 
+@pytest.mark.parametrize("which", ["live", "stored"])
+def test_amiss_xml_that_ends_a_chain_which_the_header_goes_on_with(which: str) -> None:
+    told: Any = {which: {"vda": (TWO, ONE)}, f"{which}_ends": frozenset({"vda"})}
+    word = {"live": "running", "stored": "stored"}[which]
+    proof = f"below web-vda.s1.qcow2 libvirt's {word} XML has nothing, and its header /i/a.qcow2"
+    assert of(facts(chains=ChainFacts(layers={"vda": LAYERS}, **told))) == [
+        ("moved-layer", "vda", proof)
+    ]
+
+
 def test_amiss_layer_that_no_snapshot_explains_lies_above_those_that_one_does() -> None:
     for place in (0, 1):
         paths = [TWO, ONE, BASE, TEMPLATE]
@@ -192,3 +202,17 @@ def test_chain_goes_by_the_header_then_by_the_record_where_headers_were_not_read
     assert chain(looked, "vdb") == ()
     circle = (external("x", "/i/y", "/i/x"), external("y", "/i/x", "/i/y"))
     assert chain(facts(*circle, source="/i/x", chains=ChainFacts()), "vda") == ("/i/x", "/i/y")
+
+
+@pytest.mark.parametrize(("below", "on"), [(BASE, BASE), ("", "nothing")], ids=["commit", "pull"])
+def test_amiss_another_tool_committed_or_pulled_an_overlay(below: str, on: str) -> None:
+    layers = tuple((path, "qcow2") for path in (TWO, below) if path)
+    images = {path: ImageInfo(path, backing=base) for path, base in ((TWO, below), (ONE, BASE))}
+    looked = facts(chains=ChainFacts(layers={"vda": layers}, images=images))
+    proof = f"{TWO} stands on {on}, and on {ONE} by libvirt's record of snapshot s2"
+    assert of(looked) == [("moved-layer", "vda", proof)]
+
+
+def test_amiss_is_nothing_where_what_an_overlay_stands_on_was_not_read() -> None:
+    layers = ((TWO, "qcow2"), (ONE, "qcow2"))
+    assert of(facts(chains=ChainFacts(layers={"vda": layers}))) == []

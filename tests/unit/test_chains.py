@@ -22,6 +22,7 @@ from snapd.policy.chains import (
     Pile,
     Stuck,
     active_chain,
+    in_the_way,
     noted,
     pile,
     reasons,
@@ -84,7 +85,7 @@ def test_pile_is_full_at_ten_or_as_many_as_are_kept(kept: int, going: int, full:
     decisions = [*(goes(n) for n in names[:going]), *(stays(n) for n in names[going:])]
     found = pile(decisions, line(*names))
     assert found.full is full
-    told = refusal(found, {"s0": Stuck("branching", 1, in_chain=True)}, "web-1")
+    told = refusal(found, {"s0": Stuck("branching", 1, in_chain=True)}, line(*names))
     assert (told is not None) is full
     if told:
         assert told.reason == "chain-limit"
@@ -122,9 +123,6 @@ def test_as_many_as_a_policy_may_keep_leave_room_for_one_more_on_the_chain() -> 
 # ---- who is told
 
 
-INFO = line().info
-
-
 def heap(word: str, since: int, count: int, limit: int = 10) -> Heap:
     names = [f"s{n}" for n in range(count)]
     return Heap({n: Stuck(word, since, in_chain=True) for n in names}, Pile(tuple(names), limit))
@@ -143,12 +141,54 @@ def heap(word: str, since: int, count: int, limit: int = 10) -> Heap:
 def test_vm_that_cannot_be_pruned_is_told_before_it_is_snapshotted_no_more(
     found: Heap, severity: str | None
 ) -> None:
-    told = cannot_prune(INFO, found, NOW)
+    told = cannot_prune(line(), found, NOW)
     assert (told.severity if told else None) == severity
     if told and severity == "critical":
         assert told.message.endswith("no other is made")
     elif told:
         assert "from 10 on no other snapshot is made" in told.message
+
+
+def branched() -> DomainPicture:
+    """s1 with the VM's branch s4, and s2 <- s3 on one that a revert left."""
+    model = ChainModel()
+    for n, name in enumerate(("s1", "s2", "s3")):
+        model.create(name, NOW + n)
+    model.revert("s1", NOW + 9)
+    model.create("s4", NOW + 10)
+    return model.picture
+
+
+def test_problem_names_what_is_kept_on_another_branch_its_end_first() -> None:
+    waits = {"s1": Stuck("branching", NOW - TREE_SECONDS - 1, in_chain=True)}
+    told = cannot_prune(branched(), Heap(waits, Pile(("s1",), 10)), NOW)
+    assert told
+    assert told.message == (
+        "VM web-1 cannot be pruned: 1 snapshots that retention lets go stay (1 branching), since "
+        "s3 and s2, which are kept, stand on another branch; its disks stand on 1 of them, and "
+        "from 10 on no other snapshot is made"
+    )
+    assert told.ways == ("delete-branch",)
+    assert in_the_way(branched(), {"s1", "s2"}) == ["s3"]
+
+
+def test_run_that_is_refused_for_a_pile_names_what_is_kept_on_another_branch() -> None:
+    full = refusal(Pile(("s1",), 1), {"s1": Stuck("branching", 1, in_chain=True)}, branched())
+    assert full
+    assert "since s3 and s2, which are kept, stand on another branch" in full.message
+
+
+@pytest.mark.parametrize(
+    ("word", "way"),
+    [("apparmor-commit", "upgrade-libvirt"), ("managed-save", "start"), ("other-file", "audit")],
+)
+def test_problem_of_what_no_branch_is_to_blame_for_has_the_way_out_of_its_word(
+    word: str, way: str
+) -> None:
+    told = cannot_prune(branched(), heap(word, NOW, 1), NOW)
+    assert told
+    assert told.ways == (way,)
+    assert "another branch" not in told.message
 
 
 # ---- carried out, on a model of libvirt's chains

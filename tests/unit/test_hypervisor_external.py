@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from snapd.hypervisor import ChainFacts, ExternalSnapshot, NewOverlay, external_xml, layers
+from snapd.hypervisor import ChainFacts, ExternalSnapshot, NewOverlay, external_xml, layers, xml
 from snapd.hypervisor.files import Files
 from snapd.hypervisor.images import Images
 from snapd.hypervisor.layers import Layers
@@ -114,13 +114,13 @@ def test_volume_of_an_encrypted_disk_is_encrypted() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("<pool type='dir'><target><path>/i/</path></target></pool>", ("dir", "/i")),
-        ("<pool type='netfs'><target><path>/mnt/i</path></target></pool>", ("netfs", "/mnt/i")),
-        ("<pool type='logical'><target><path>/dev/vg</path></target></pool>", ("", "")),
-        ("<pool type='rbd'><name>r</name></pool>", ("", "")),
+        ("<pool type='dir'><target><path>/i/</path></target></pool>", "/i"),
+        ("<pool type='netfs'><target><path>/mnt/i</path></target></pool>", "/mnt/i"),
+        ("<pool type='logical'><target><path>/dev/vg</path></target></pool>", ""),
+        ("<pool type='rbd'><name>r</name></pool>", ""),
     ],
 )
-def test_pool_is_of_the_files_in_a_folder_or_not(text: str, found: tuple[str, str]) -> None:
+def test_pool_is_of_the_files_in_a_folder_or_not(text: str, found: str) -> None:
     assert external_xml.folder(text) == found
 
 
@@ -139,6 +139,47 @@ def test_chain_is_as_long_as_libvirt_says() -> None:
         "vdc": (),
         "sda": (),
     }
+    assert external_xml.ended(ET.fromstring(domain)) == {"vda"}
+
+
+@pytest.mark.parametrize(
+    ("below", "ends"),
+    [
+        ("<backingStore/>", True),
+        ("", False),
+        (
+            "<backingStore type='file'><format type='qcow2'/><source file='/i/b'/></backingStore>",
+            False,
+        ),
+        ("<backingStore type='network'><source protocol='rbd' name='p/x'/></backingStore>", False),
+    ],
+)
+def test_chain_ends_where_libvirt_says_so_and_not_where_it_says_nothing(
+    below: str, ends: bool
+) -> None:
+    disk = f"<disk><source file='/i/a'/>{below}<target dev='vda'/></disk>"
+    domain = ET.fromstring(f"<domain><devices>{disk}</devices></domain>")
+    assert external_xml.ended(domain) == ({"vda"} if ends else set())
+
+
+def test_snapshot_is_bare_where_its_record_does_not_say_what_its_file_stands_on() -> None:
+    """As a merge leaves the record of the next younger one (11.3)."""
+    below = "<backingStore type='file'><format type='qcow2'/><source file='/i/b'/></backingStore>"
+    disks = [
+        f"<disk type='file' device='disk'><driver type='qcow2'/><source file='/i/{t}'/>{what}"
+        f"<target dev='{t}'/></disk>"
+        for t, what in (("vda", below), ("vdb", ""), ("vdc", "<backingStore/>"), ("vdd", ""))
+    ]
+    held = "".join(
+        f"<disk name='{t}' snapshot='external'><source file='/i/{t}.s'/></disk>"
+        for t in ("vda", "vdb", "vdc")
+    )
+    read = xml.snapshot(
+        f"<domainsnapshot><name>s</name><disks>{held}<disk name='vdd' snapshot='no'/></disks>"
+        f"<domain><devices>{''.join(disks)}</devices></domain></domainsnapshot>",
+        current=False,
+    )
+    assert read.bare == ("vdb", "vdc")
 
 
 # ---- how far a merge is

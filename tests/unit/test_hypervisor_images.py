@@ -52,6 +52,47 @@ def test_info_of_linked_clone_names_its_base_by_path(tmp_path: Path) -> None:
     assert (found.backing, found.backing_format) == (str(tmp_path / "base.qcow2"), "qcow2")
 
 
+MIB = 1 << 20
+
+
+def sized(path: Path, *, mapped: int, slack: int = 2 * MIB) -> bool:
+    """Whether so many bytes, and hardly any more, are told to be what its clusters can hold."""
+    found = asyncio.run(Images().info(str(path), "qcow2"))
+    return mapped <= found.mapped <= mapped + slack
+
+
+def test_mapped_of_image_whose_metadata_alone_are_written_is_its_whole_disk(tmp_path: Path) -> None:
+    """`qemu-img map`, too, tells that each of its clusters is there, and du that none is."""
+    new, whole = tmp_path / "new.qcow2", tmp_path / "whole.qcow2"
+    qemu_img("create", "-f", "qcow2", new, "4G")
+    qemu_img("create", "-f", "qcow2", "-o", "preallocation=metadata", whole, "4G")
+    assert sized(new, mapped=0)
+    assert sized(whole, mapped=4 << 30, slack=0)
+    assert asyncio.run(Images().info(str(whole), "qcow2")).actual_size < 16 * MIB
+
+
+def test_mapped_goes_up_with_what_is_written_and_not_over_the_disk(tmp_path: Path) -> None:
+    """What a discard gave back to the host is counted on: its clusters may be there still. What
+    snapshots hold, of the disk or of RAM, isn't the disk's."""
+    image = tmp_path / "a.qcow2"
+    qemu_img("create", "-f", "qcow2", image, "32M")
+
+    def work(*commands: str) -> None:
+        orders = [word for command in commands for word in ("-c", command)]
+        program = ["qemu-io", "-f", "qcow2", "-d", "unmap", *orders, str(image)]
+        subprocess.run(program, check=True, capture_output=True, timeout=60)
+
+    work("write 0 4M", "write 20M 4M")
+    assert sized(image, mapped=8 * MIB)
+    work("discard 0 4M")
+    assert sized(image, mapped=8 * MIB)
+    for n in range(3):
+        qemu_img("snapshot", "-c", f"s{n}", image)
+        work("write 0 16M", "write 20M 8M")
+    assert image.stat().st_size > 40 * MIB
+    assert sized(image, mapped=32 * MIB, slack=0)
+
+
 def test_check_of_damaged_image_counts_as_qemu_does(tmp_path: Path) -> None:
     image = made(tmp_path / "a.qcow2")
     assert asyncio.run(Images().check(str(image), "qcow2")) == ImageCheck()

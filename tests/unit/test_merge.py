@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from snapd.errors import Inconsistent, LibvirtError, OutcomeUnknown
-from snapd.hypervisor import DomainFacts, ImageCheck
-from snapd.model import JobState, SnapshotKey, Status
+from snapd.hypervisor import ChainFacts, DomainFacts, ImageCheck
+from snapd.model import Disk, JobState, SnapshotKey, Status
 from snapd.operations import (
     Asker,
     Catalog,
@@ -22,8 +22,9 @@ from snapd.operations import (
     Operations,
     RevertWish,
 )
-from snapd.operations.merge_plan import merged, plan_merge
+from snapd.operations.merge_plan import DiskMerge, amiss, merged, plan_merge
 from snapd.store import Store
+from tests.unit.external_vms import BASE, O1, O2, RESTS, chained
 from tests.unit.merge_standin import at_once, chain_of, deleted
 from tests.unit.standin import play
 from tests.unit.vms import OFF, ON, UUID, VDA, VDB
@@ -171,6 +172,18 @@ def test_next_start_on_a_file_that_is_gone_is_not_called_done(tmp_path: Path) ->
     assert "define-overlay" in job.row.detail["ways"]
 
 
+def test_next_start_that_ends_above_what_the_disk_stands_on_is_not_called_done() -> None:
+    rests, disk = Disk("vda", O1, "qcow2"), DiskMerge("vda", O2, O1, (O1, BASE), "qcow2")
+    layers: Any = {"vda": ((O1, "qcow2"), (BASE, "raw"))}
+    chains = ChainFacts(layers=layers, stored={"vda": (O1,)})
+    facts = chained(info=replace(RESTS, disks=(rests,)), chains=chains)
+    assert list(amiss(facts, disk)) == []
+    ends = replace(facts, chains=replace(chains, stored_ends=frozenset({"vda"})))
+    assert list(amiss(ends, disk)) == [
+        "disk vda: its next start would be on web-1-vda.s1.qcow2 alone"
+    ]
+
+
 def test_chain_that_could_not_be_read_to_its_end_is_said(tmp_path: Path) -> None:
     vm = chain_of(ON, "s1", "s2", "s3")
     real = vm.facts
@@ -309,3 +322,21 @@ def test_device_below_tells_nothing_of_whether_a_merge_had_begun(tmp_path: Path)
     ((job, status),) = deleted(tmp_path, vm, "s1")
     assert (job.row.error_name[-7:], status) == ("Partial", Status.BROKEN)
     assert set(kinds) == {"block"}
+
+
+def test_revert_to_one_that_an_audit_found_broken_says_so_and_no_more(tmp_path: Path) -> None:
+    """Nothing was merged; and what a look at the files tells stands first."""
+    vm = chain_of(ON, "s1")
+
+    async def body(operations: Operations, jobs: Jobs, _store: Store) -> None:
+        key = SnapshotKey(UUID, "s1", vm.snapshots[0].created)
+        wish = RevertWish(key, safety=False)
+        against = (await operations.preview_revert(wish)).blockers
+        jobs.half_made.audited(UUID, [key])
+        *first, last = (await operations.preview_revert(wish)).blockers
+        assert tuple(first) == against
+        assert (last.reason, last.ways, "merge" in last.message) == ("half-made", ("audit",), False)
+        jobs.half_made.audited(UUID, [])
+        assert (await operations.preview_revert(wish)).blockers == against
+
+    play(tmp_path, vm, body)

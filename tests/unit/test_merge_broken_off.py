@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from snapd.errors import Busy, LibvirtError, OutcomeUnknown
+from snapd.errors import Busy, LibvirtError, OutcomeUnknown, TimedOut
 from snapd.hypervisor import DomainFacts, FileUse
 from snapd.model import JobState, State, Status, Verb
 from snapd.operations import (
@@ -192,6 +192,40 @@ def test_merge_that_libvirt_is_at_work_on_is_waited_for(tmp_path: Path) -> None:
     ((job, _status),) = deleted(tmp_path, vm, "s1")
     assert job.row.state is JobState.DONE
     assert "stop" not in vm.calls
+
+
+@pytest.mark.parametrize("starts", [True, False], ids=["for ever", "at last"])
+def test_merge_whose_qemu_libvirt_has_for_starting_for_ever_is_a_persons(
+    tmp_path: Path, starts: bool
+) -> None:
+    """libvirtd was killed as it began: the next one has a QEMU for starting that there never was,
+    and answers nothing about the VM until that is removed (11.3, measured)."""
+    vm = chain_of(OFF, "s1")
+    real, looks = vm.facts, 0
+
+    async def dies(*_about: Any, **_how: Any) -> None:
+        vm.is_starting = True
+        raise BROKEN
+
+    async def hangs(uuid: str, snapshot: str = "") -> DomainFacts:
+        nonlocal looks
+        looks += vm.is_starting
+        if vm.is_starting and (starts or looks < 5):
+            raise TimedOut("cannot look at VM web-1: libvirt has not answered in time")
+        vm.is_starting = False
+        return await real(uuid, snapshot)
+
+    vm.merge, vm.facts = dies, hangs  # type: ignore[method-assign]
+    ((job, status),) = deleted(tmp_path, vm, "s1")
+    assert job.row.state is JobState.FAILED
+    if not starts:
+        assert (job.row.error_name[-14:], status) == ("OutcomeUnknown", Status.OK)
+        return
+    assert (job.row.error_name[-12:], status) == ("Inconsistent", Status.NEEDS_ATTENTION)
+    assert looks > 10
+    for word in ("stop libvirtd", "/run/libvirt/qemu/web-1.xml", "delete the snapshot again"):
+        assert word in job.row.error_message
+    assert job.row.detail["ways"] == ["delete"]
 
 
 def test_block_job_that_nobody_ends_is_ended_on_a_running_vm(tmp_path: Path) -> None:

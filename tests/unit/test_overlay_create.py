@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,14 @@ from typing import Any
 import pytest
 
 from snapd import names
-from snapd.errors import AlreadyExists, LibvirtError, OutcomeUnknown, SnapdError, Unavailable
+from snapd.errors import (
+    AlreadyExists,
+    LibvirtError,
+    OutcomeUnknown,
+    SnapdError,
+    Unavailable,
+)
+from snapd.hypervisor import Beside
 from snapd.model import Consistency, JobState, Record, SnapshotKey, State
 from snapd.operations import Asker, Job, Jobs, Operations, Wish
 from snapd.operations import plan as plan_module
@@ -234,6 +242,22 @@ def test_create_folder_that_cannot_be_looked_at_keeps_its_files(tmp_path: Path) 
     assert len(vm.files) == 4
 
 
+def test_create_file_that_cannot_be_looked_at_itself_stays_and_is_said(tmp_path: Path) -> None:
+    class Denied(OverlayStandIn):
+        async def beside(self, folders: Collection[str], named: Collection[str]) -> Beside:
+            seen = await super().beside(folders, named)
+            if OVER_B not in self.files:
+                return seen
+            files = tuple(f for f in seen.files if f.path != OVER_B)
+            return Beside(files, seen.real, {OVER_B: "Permission denied"})
+
+    vm = Denied(RUNNING)
+    vm.fail("create", LibvirtError("no"))
+    job, _record = _create(tmp_path, vm)
+    assert [(w.reason, w.item) for w in job.row.warnings] == [("file-stays", "web-1-vdb.s1.qcow2")]
+    assert (OVER_A in vm.files, OVER_B in vm.files) == (False, True)
+
+
 def test_create_overlay_backed_by_another_file_counts_as_not_made(tmp_path: Path) -> None:
     vm = OverlayStandIn(RUNNING)
     vm.wrong_backing = True
@@ -267,14 +291,6 @@ def test_create_ram_that_is_not_there_counts_as_not_made(tmp_path: Path) -> None
     job, record = _create(tmp_path, Forgetful(RUNNING), replace(WISH, memory="yes"))
     assert (job.row.state, record) == (JobState.FAILED, None)
     assert "RAM is not there" in job.row.error_message
-
-
-def test_create_quiescing_required_and_broken_off_counts_as_not_made(tmp_path: Path) -> None:
-    vm = OverlayStandIn(QUIET)
-    vm.fail("create", BROKE, late=True)
-    job, record = _create(tmp_path, vm, replace(WISH, quiesce="require"))
-    assert (job.row.detail["reason"], record) == ("half-made", None)
-    assert "did not stay frozen" in job.row.error_message
 
 
 def test_create_guest_that_is_not_quiesced_is_said(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from snapd.hypervisor import DomainFacts
-from snapd.model import JobState, State, Verb
+from snapd.model import JobState, SnapshotInfo, State, Verb
 from snapd.operations import Job, Jobs, Operations
 from snapd.operations.overlay_revert import files
 from snapd.store import JobRow, Store
 from tests.unit.standin import StandIn, play
-from tests.unit.test_overlay_revert import AFTER, BEFORE, DATA, ROOT, S1, on, reverted
+from tests.unit.test_overlay_revert import AFTER, BEFORE, DATA, ROOT, S1, S2, SAFETY, on, reverted
 from tests.unit.vms import UUID
 
-INTENT = {
+INTENT: dict[str, Any] = {
     "name": "s1",
     "created": S1.created,
     "instance": 3,
@@ -44,6 +44,7 @@ class _Left(StandIn):
         super().__init__(facts.info, facts.snapshots)
         self.told = facts
         self.put: list[str] = []
+        self.marked: list[str] = []
 
     @property
     def overlays(self) -> _Left:
@@ -57,6 +58,14 @@ class _Left(StandIn):
         disks = BEFORE.info.disks
         self.told = replace(self.told, info=replace(self.told.info, disks=disks))
         self.info = self.told.info
+
+    async def mark(self, _uuid: str, name: str, *, created: int) -> None:
+        assert created == S1.created
+        self.marked.append(name)
+        snapshots = tuple(replace(s, current=s.name == name) for s in self.told.snapshots)
+        info = replace(self.told.info, current=name)
+        self.told = replace(self.told, info=info, snapshots=snapshots)
+        self.info = info
 
 
 def _settled(folder: Path, vm: _Left, **changes: Any) -> Job:
@@ -138,6 +147,66 @@ def test_settled_vm_on_what_others_stand_on_is_not_put_back_blindly(
     assert job.row.state is JobState.FAILED
     assert job.row.detail["reason"] == "half-made"
     assert "'safety'" in job.row.error_message
+
+
+def test_settled_vm_off_on_new_files_that_no_record_names_is_a_persons(tmp_path: Path) -> None:
+    """libvirt was seen to leave none: it may be somebody's who went on by hand, or a VM that has
+    run since. Put back, what was written there would be away."""
+    vm = _Left(_off(AFTER))
+    job = _settled(tmp_path, vm)
+    assert (vm.put, vm.marked) == ([], [])
+    assert vm.info.disks == AFTER.info.disks
+    assert job.row.state is JobState.FAILED
+    assert job.row.detail["reason"] == "half-made"
+    assert "vda on web-root.1795994501" in job.row.error_message
+    assert job.row.detail["ways"] == ["define-overlay", "audit"]
+
+
+def _old_mark(*snapshots: SnapshotInfo) -> DomainFacts:
+    """QEMU was killed as it began on the new files: libvirt's record names them, its mark is old,
+    and the files of before are gone (11.3, measured)."""
+    facts = reverted()
+    listed = (replace(facts.snapshots[0], current=False), *snapshots)
+    info = replace(_off(facts).info, current="safety")
+    return replace(facts, info=info, snapshots=listed)
+
+
+LEAF = {"external": INTENT["external"] | {"snapshots": ["s1", "safety"]}}
+
+
+def test_settled_vm_off_whose_mark_alone_was_left_behind_has_it_moved(tmp_path: Path) -> None:
+    """Else the next revert by hand unlinks what s1 stands on, and ours are all refused."""
+    vm = _Left(_old_mark(replace(SAFETY, parent="")))
+    job = _settled(tmp_path, vm, **LEAF)
+    assert (vm.marked, vm.put) == (["s1"], [])
+    assert job.row.state is JobState.FAILED
+    assert "is reverted to 's1', but shutoff" in job.row.error_message
+    assert job.row.detail["ways"] == ["start"]
+
+
+def test_settled_mark_that_was_left_behind_is_moved_to_none_with_children(tmp_path: Path) -> None:
+    """Its record would lose the files that the VM is on, until a snapshot is made: a person's."""
+    vm = _Left(_old_mark(S2, SAFETY))
+    job = _settled(tmp_path, vm)
+    assert (vm.marked, vm.put) == ([], [])
+    assert job.row.detail["reason"] == "half-made"
+    assert "virsh snapshot-current web-1 s1, then make a snapshot" in job.row.error_message
+    assert job.row.detail["ways"] == ["virsh", "audit"]
+
+
+def test_settled_vm_that_is_started_meanwhile_is_not_put_back(tmp_path: Path) -> None:
+    """libvirt was not done: between two QEMUs a VM is off for a moment."""
+
+    class Slow(_Left):
+        async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
+            told = await super().facts(uuid, snapshot)
+            self.told = _again(reverted())
+            self.info = self.told.info
+            return told
+
+    vm = Slow(_off(AFTER))
+    job = _settled(tmp_path, vm)
+    assert (vm.put, job.row.state) == ([], JobState.DONE)
 
 
 def test_settled_vm_on_new_files_with_the_old_mark_is_torn(tmp_path: Path) -> None:

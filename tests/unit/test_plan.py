@@ -35,6 +35,7 @@ from tests.unit.vms import (
     ON,
     UUID,
     VDA,
+    VDB,
     facts_of,
 )
 
@@ -323,6 +324,40 @@ def test_kind_that_was_asked_for_or_refused() -> None:
     )
     old = facts_of(ON, snapshots=())
     assert _kind(old, kind="external")[1] == ["external-unsupported"]
+
+
+def _not_revertible(facts: DomainFacts, **wish: Any) -> list[tuple[str, str]]:
+    made = plan(facts, Wish(kind="external", **wish), [], "", monitor=True)
+    assert made.blockers == ()
+    return [(w.item, w.message) for w in made.warnings if w.reason == "not-revertible"]
+
+
+def test_external_that_leaves_a_disk_out_is_said_to_serve_a_backup_alone() -> None:
+    facts = facts_of(replace(OFF, disks=(VDA, VDB)), snapshots=(), chains=ABLE)
+    assert _not_revertible(facts) == []
+    ((disk, said),) = _not_revertible(facts, disks=("vda",))
+    assert disk == "vdb"
+    assert said == (
+        "VM web-1 could not be reverted to it: disk vdb (web-data.qcow2) is left out of the "
+        "snapshot, and libvirt's revert would have it go over to an overlay; it serves a backup "
+        "alone, and a delete merges it"
+    )
+
+
+def test_external_of_files_that_a_revert_would_name_alike_is_said_to_serve_a_backup_alone() -> None:
+    alike = replace(VDB, source=VDA.source.removesuffix(".qcow2") + ".img")
+    facts = facts_of(replace(OFF, disks=(VDA, alike)), snapshots=(), chains=ABLE)
+    ((_disk, said),) = _not_revertible(facts)
+    assert "differ by what follows the last dot only" in said
+
+
+def test_external_without_ram_is_said_to_serve_a_backup_alone_before_libvirt_10_4() -> None:
+    old = _raw(version=(9, 9, 0))
+    ((vm, said),) = _not_revertible(old, memory="no")
+    assert (vm, "this libvirt may refuse to" in said) == ("web-1", True)
+    assert _not_revertible(old, memory="yes") == []
+    assert _not_revertible(replace(old, version=(10, 4, 0)), memory="no") == []
+    assert _not_revertible(_raw(OFF, version=(9, 9, 0))) == []
 
 
 def test_kind_running_without_the_monitor_external() -> None:

@@ -36,6 +36,7 @@ from tests.unit.external_vms import (
     S2,
     VDA,
     chained,
+    image,
 )
 from tests.unit.vms import BEFORE, OFF, seen
 
@@ -138,6 +139,32 @@ def test_create_blockers_tree_that_the_vm_left_not_in_chain() -> None:
     stale = replace(CHAINS, live={"vda": (O2, BASE)})
     assert _create(chains=stale) == [(Inconsistent, "not-in-chain", "vda")]
     assert _create(missing={BASE}) == [(PreflightFailed, "missing-file", "web.raw")]
+
+
+@pytest.mark.parametrize("info", [RUNS, RESTS])
+def test_create_blockers_stored_configuration_ends_the_chain_above_its_base(info: Any) -> None:
+    """libvirt means that nothing lies below by an empty `<backingStore/>` (LIBVIRT.md 9.10)."""
+    live = CHAINS.live if info is RUNS else {}
+    assert _create(info=info, chains=replace(CHAINS, live=live)) == []
+    cut = replace(CHAINS, live=live, stored={"vda": (O2, O1)}, stored_ends=frozenset({"vda"}))
+    assert _create(info=info, chains=cut) == [(Inconsistent, "not-in-chain", "vda")]
+    whole = replace(cut, stored={"vda": (O2, O1, BASE)})
+    assert _create(info=info, chains=whole) == []
+
+
+def test_create_blockers_first_one_of_a_clone_that_libvirt_has_on_something_else() -> None:
+    """No layer is read where there is no external snapshot yet: its own header tells."""
+    clone = Disk("vda", O1, "qcow2")
+    own: Any = {"snapshots": (), "images": {"vda": image(O1, BASE)}, "inactive": (clone,)}
+    own["info"] = replace(RESTS, disks=(clone,), current="")
+
+    def found(stored: tuple[str, ...], *ends: str) -> Any:
+        chains = ChainFacts(capable=True, stored={"vda": stored}, stored_ends=frozenset(ends))
+        return _create(**own, chains=chains)
+
+    wrong = [(Inconsistent, "not-in-chain", "vda")]
+    assert (found((O1,)), found((O1, BASE), "vda"), found((O1, BASE))) == ([], [], [])
+    assert (found((O1,), "vda"), found((O1, "/images/old.raw"))) == (wrong, wrong)
 
 
 def test_create_blockers_stored_configuration_differs_pending_config() -> None:

@@ -19,6 +19,7 @@ from snapd.hypervisor import FileUse, Need
 from snapd.model import Disk, SnapshotInfo, State
 from snapd.operations.preflight import (
     RevertTerms,
+    delete_after_blockers,
     revert_blockers,
     revert_external_blockers,
 )
@@ -33,6 +34,7 @@ from tests.unit.external_vms import (
     S1,
     S2,
     chained,
+    image,
 )
 from tests.unit.vms import seen
 
@@ -170,3 +172,57 @@ def test_revert_blockers_apparmor_and_a_folder_that_it_does_not_know_apparmor_co
     assert _revert(chains=denies) == [(Unsupported, "apparmor-commit", "vda")]
     known = (replace(RAW, source="/var/lib/libvirt/images/web.raw"),)
     assert _revert(chains=denies, saved=known) == []
+
+
+def _thrown_away(snapshot: SnapshotInfo, *, safety: bool = False, **what: Any) -> Any:
+    wanted = what.pop("wanted", State.RUNNING)
+    facts = chained(**what)
+    return [
+        (b.reason, b.item, b.ways)
+        for b in delete_after_blockers(facts, snapshot, wanted, safety=safety)
+    ]
+
+
+def test_delete_after_what_is_made_on_it_stays_and_keeps_it() -> None:
+    """libvirt deletes no current one that others stand on, and the safety snapshot is one."""
+    assert _thrown_away(S2) == []
+    assert _thrown_away(S2, safety=True) == [("active-non-leaf", "s2", ("no-safety-snapshot",))]
+    for safety in (False, True):
+        assert _thrown_away(S1, safety=safety) == [("active-non-leaf", "s2", ("delete-children",))]
+
+
+def test_delete_after_of_a_branch_that_the_vm_is_not_on_safety_snapshot_is_elsewhere() -> None:
+    other = replace(S2, name="other", overlays=(("vda", "/images/other"),), current=False)
+    root = replace(S1, parent="")
+    tree = (root, other, S2)
+    assert _thrown_away(S2, safety=True, snapshots=tree)[0][0] == "active-non-leaf"
+    assert _thrown_away(other, safety=True, snapshots=tree) == []
+
+
+def test_delete_after_of_the_second_branch_libvirt_would_lose_track() -> None:
+    """The VM was reverted to s1 and one made there: its base is no overlay that s1 names."""
+    begun = "/images/web.1795994501"
+    second = replace(S2, name="second", bases=(("vda", begun),), current=False)
+    found = _thrown_away(second, snapshots=(S1, S2, second))
+    assert found == [("branching", "s2", ("delete-branch",))]
+
+
+def test_delete_after_of_one_with_ram_that_is_left_paused_no_merge() -> None:
+    ram = replace(S2, memory=True)
+    left = _thrown_away(ram, snapshots=(S1, ram), wanted=State.PAUSED)
+    assert left == [("unfinished-job", "", ("resume",))]
+    assert _thrown_away(ram, snapshots=(S1, ram)) == []
+    assert _thrown_away(ram, snapshots=(S1, ram), wanted=State.SHUTOFF) == []
+
+
+@pytest.mark.parametrize("below", [BASE, ""], ids=["commit", "pull"])
+def test_revert_blockers_what_another_tool_may_have_overwritten_not_in_chain(below: str) -> None:
+    """`blockcommit` by hand of the overlay in the middle: s1 would be of another moment. What was
+    pulled up overwrote nothing."""
+    layers = {"vda": tuple(layer for layer in ((O2, "qcow2"), (below, "raw")) if layer[0])}
+    live = {"vda": tuple(path for path, _format in layers["vda"])}
+    images = {**IMAGES, O2: image(O2, below)}
+    chains = replace(CHAINS, layers=layers, live=live, images=images)
+    against = [(Inconsistent, "not-in-chain", "vda")] if below else []
+    what: Any = {"chains": chains, "images": {"vda": images[O2]}}
+    assert (_revert(S1, **what), _revert(S2, **what)) == (against, [])

@@ -260,3 +260,43 @@ def test_merge_blockers_record_without_configuration_half_made() -> None:
     bare = replace(S1, bases=())
     facts: DomainFacts = chained(snapshots=(bare, S2))
     assert (Inconsistent, "half-made", "vda") in seen(merge_blockers(facts, bare))
+
+
+def test_merge_blockers_bare_record_on_another_branch_branching() -> None:
+    """11.3 dies of a segmentation fault when s1 is deleted, with x, whose record ends with its own
+    file (a merge had left it so), on a branch beside s2's s3; not when x's names what is below."""
+    s2 = replace(S2, current=False)
+    s3 = replace(S2, name="s3", parent="s2", bases=(("vda", O2),), overlays=(("vda", "/images/3"),))
+    x = _aside("x", "s2", "/images/web.1700000099")
+    y = replace(_aside("y", "x", "/images/web-1-vda.x.qcow2"), bare=("vda",))
+    on = replace(RUNS, disks=(replace(VDA, source="/images/3"),), current="s3")
+    layers: Any = {"vda": (("/images/3", "qcow2"), (O2, "qcow2"), (O1, "qcow2"), (BASE, "raw"))}
+    chains = replace(CHAINS, layers=layers, live={}, stored={})
+    for tree, found in (
+        ((S1, s2, s3, x), []),
+        ((S1, s2, s3, replace(x, bare=("vda",))), [(Unsupported, "branching", "x")]),
+        ((S1, s2, s3, x, y), [(Unsupported, "branching", "y")]),
+        ((S1, s2, replace(s3, bare=("vda",)), x), []),
+    ):
+        assert _merge(S1, info=on, snapshots=tree, chains=chains) == found
+
+
+def test_merge_blockers_what_another_tool_committed_would_not_move_along() -> None:
+    """`blockcommit` by hand of O2 into O1: s3 still stands on O2, and that on O1, which a merge of
+    s1 would unlink without libvirt looking at O2."""
+    top = "/images/web-1-vda.s3.qcow2"
+    s3 = replace(S2, name="s3", parent="s2", bases=(("vda", O2),), overlays=(("vda", top),))
+    tree = (S1, replace(S2, current=False), s3)
+    on = replace(RUNS, disks=(replace(VDA, source=top),), current="s3")
+    images = {**IMAGES, top: image(top, O1)}
+    chains = replace(
+        CHAINS,
+        layers={"vda": ((top, "qcow2"), (O1, "qcow2"), (BASE, "raw"))},
+        live={"vda": (top, O1, BASE)},
+        stored={},
+        images=images,
+    )
+    changed = {"info": on, "snapshots": tree, "chains": chains, "images": {"vda": images[top]}}
+    against = (Inconsistent, "not-in-chain", "vda")
+    for snapshot in tree:
+        assert against in _merge(snapshot, **changed)

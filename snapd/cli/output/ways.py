@@ -21,8 +21,8 @@ _WAYS = {
     "merged, virsh snapshot-delete --metadata",
     "define": "make the VM persistent: virsh define",
     "delete": "delete the snapshot again",
-    "delete-branch": "delete, or unpin, what branches off: 'virtsnap list VM' shows the tree; the "
-    "next run then merges the rest",
+    "delete-branch": "delete, or unpin, what branches off, the end of a branch first: virtsnap "
+    "delete VM SNAPSHOT; the next run then merges the rest",
     "delete-checkpoints": "delete its checkpoints: virsh checkpoint-list, virsh checkpoint-delete",
     "delete-children": "delete those that stand on it first",
     "delete-others": "delete other snapshots of the VM: each is merged away",

@@ -73,7 +73,7 @@ def contents(parser: argparse.ArgumentParser) -> None:
         "--kind",
         choices=("auto", "internal", "external"),
         help="inside the images, or in overlay files: auto (default) = internal, where every disk "
-        "allows it",
+        "allows it and the VM stands still for a second at most",
     )
     parser.add_argument(
         "--memory",

@@ -15,7 +15,7 @@ from .external import (
     external_create_blockers,
     later_blockers,
 )
-from .external_revert import revert_external_blockers
+from .external_revert import delete_after_blockers, revert_external_blockers
 from .merge import merge_blockers, rest_blockers, shape_blockers
 from .merge_order import MergeOrder, merge_order
 from .revert import bitmap_blockers, revert_blockers
@@ -30,6 +30,7 @@ __all__ = [
     "cheap_external_blockers",
     "create_blockers",
     "create_needs",
+    "delete_after_blockers",
     "delete_blockers",
     "disk_blockers",
     "external_blockers",

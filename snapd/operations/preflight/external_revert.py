@@ -16,8 +16,16 @@ from ...model import SnapshotInfo, State
 from .blocker import Blocker
 from .disks import untold, writable
 from .external import checkpoint_blockers, commit_denied, external_blockers, reverts_no_disks
-from .external_tree import chain_faults, paths, tree_faults, unread_chains
-from .merge import backing
+from .external_tree import (
+    bypassed,
+    chain_faults,
+    children,
+    inactive_nodes,
+    paths,
+    tree_faults,
+    unread_chains,
+)
+from .merge import backing, shape_blockers
 from .overlaid import overlaid_blockers
 from .space import DISK_BYTES, room_blockers
 from .terms import RevertTerms, force_blockers, need_blockers, user_blockers
@@ -40,6 +48,7 @@ def revert_external_blockers(
     found += chain_faults(facts, writable(facts.info.disks))
     found += _unlinked_blockers(facts)
     found += _base_blockers(facts, snapshot)
+    found += _overwritten_blockers(facts, snapshot)
     found += _saved_blockers(facts, snapshot)
     found += _memory_blockers(facts, snapshot)
     found += checkpoint_blockers(facts)
@@ -49,6 +58,26 @@ def revert_external_blockers(
     files = {*_going(facts).values(), *(d.source for d in facts.info.disks), ""}
     users = [use for use in facts.users if use.file in files]
     return [*found, *user_blockers(replace(facts, users=users), terms)]
+
+
+def delete_after_blockers(
+    facts: DomainFacts, snapshot: SnapshotInfo, wanted: State, *, safety: bool
+) -> Iterator[Blocker]:
+    """What will keep it from being deleted once the VM is back at it. wanted: the VM's state then;
+    safety: a snapshot is made first, upon the current one."""
+    what = f"delete_after could not delete snapshot {snapshot.name} then"
+    if below := children(facts.snapshots, snapshot.name):
+        why, ways = f"{what}: {below[0].name} stands on it", ("delete-children",)
+        yield Blocker(Unsupported, "active-non-leaf", below[0].name, why, ways)
+    elif safety and facts.info.current == snapshot.name:
+        why, ways = f"{what}: the safety snapshot would stand on it", ("no-safety-snapshot",)
+        yield Blocker(Unsupported, "active-non-leaf", snapshot.name, why, ways)
+    tree = tuple(replace(s, current=s.name == snapshot.name) for s in facts.snapshots)
+    then = replace(facts, info=replace(facts.info, state=wanted), snapshots=tree)
+    back = replace(snapshot, current=True)
+    for blocker in (*shape_blockers(tree, back), *inactive_nodes(then, "merge an overlay")):
+        if blocker.reason != "active-non-leaf":
+            yield replace(blocker, message=f"{what}: {blocker.message}")
 
 
 def _state_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
@@ -108,6 +137,22 @@ def _base_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Block
     if not snapshot.bases and facts.has_images:
         why = "libvirt's record of it holds no configuration to go back to"
         yield Blocker(Inconsistent, "half-made", "", why, ("audit",))
+
+
+def _overwritten_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
+    """Where another tool committed an overlay, what is below it has the younger data. (One that it
+    pulled up looks the same by the headers, unless nothing is below.) What stands on the very file
+    that was committed sees what it saw."""
+    for past in bypassed(facts):
+        base = dict(snapshot.bases).get(past.target, "")
+        standing = _standing(facts, base) if base else []
+        if past.on in standing and past.said not in standing:
+            why = (
+                f"{Path(past.overlay).name} stands on {Path(past.on).name} instead of "
+                f"{Path(past.said).name}: another tool may have overwritten what disk "
+                f"{past.target} held"
+            )
+            yield Blocker(Inconsistent, "not-in-chain", past.target, why, ("audit",))
 
 
 def _standing(facts: DomainFacts, base: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import Inconsistent, PreflightFailed, Unsupported
@@ -103,6 +104,40 @@ def paths(facts: DomainFacts, target: str) -> tuple[str, ...]:
     return tuple(path for path, _format in facts.chains.layers.get(target, ()))
 
 
+@dataclass(frozen=True, slots=True)
+class Bypassed:
+    """An overlay of a snapshot that stands on another file, "" = on none, than the one that
+    libvirt's record says."""
+
+    snapshot: str
+    target: str
+    overlay: str
+    on: str
+    said: str
+
+
+def bypassed(facts: DomainFacts) -> Iterator[Bypassed]:
+    """Where another tool has committed or pulled what an overlay stood on, in the chain that the
+    VM is on."""
+    for snapshot in line(facts.snapshots):
+        bases = dict(snapshot.bases)
+        for target, file in (*snapshot.overlays, *snapshot.reverted):
+            below, said = _below(facts, target, file), os.path.normpath(bases.get(target, "."))
+            if said != "." and below is not None and said not in below:
+                yield Bypassed(snapshot.name, target, file, below[0] if below else "", said)
+
+
+def _below(facts: DomainFacts, target: str, file: str) -> list[str] | None:
+    """What a file stands on by the headers, as far as they were read; None = its own was not."""
+    found = [os.path.normpath(path) for path in paths(facts, target)]
+    if (path := os.path.normpath(file)) in found[:-1]:
+        return found[found.index(path) + 1 :]
+    image = facts.chains.images.get(file)
+    if image is None or not (image.backing == "" or image.backing.startswith("/")):
+        return None
+    return [os.path.normpath(image.backing)] if image.backing else []
+
+
 def children(snapshots: Iterable[SnapshotInfo], name: str) -> list[SnapshotInfo]:
     """Those that were made right on it."""
     return [s for s in snapshots if s.parent == name]
@@ -120,12 +155,11 @@ def line(snapshots: Sequence[SnapshotInfo]) -> list[SnapshotInfo]:
 
 
 def chain_faults(facts: DomainFacts, disks: Iterable[Disk]) -> Iterator[Blocker]:
-    """What is wrong with what these disks stand on; of those whose layers were read."""
+    """What is wrong with what these disks stand on, as far as it was read."""
     for disk in disks:
         found = paths(facts, disk.target)
-        if not found:
-            continue
-        if blocker := _unsound(facts, disk, found):
+        blocker = _unsound(facts, disk, found) if found else None
+        if blocker:
             yield blocker
         else:
             yield from _told_otherwise(facts, disk, found)
@@ -160,21 +194,31 @@ def _unsound(facts: DomainFacts, disk: Disk, found: Sequence[str]) -> Blocker | 
 
 def _told_otherwise(facts: DomainFacts, disk: Disk, found: Sequence[str]) -> Iterator[Blocker]:
     """libvirt's XML beats the headers: a stale one shows the guest another layer, an empty one
-    zeros (LIBVIRT.md 9.10). The running XML tells the whole chain, the stored one maybe a part."""
-    headers = [os.path.normpath(path) for path in found]
-    live = [os.path.normpath(path) for path in facts.chains.live.get(disk.target, ())]
-    stored = [os.path.normpath(path) for path in facts.chains.stored.get(disk.target, ())]
-    which = ""
-    if live and live != headers:
-        which = "running"
-    elif stored and stored != headers[: len(stored)]:
-        which = "stored"
+    zeros (LIBVIRT.md 9.10). The running XML tells the whole chain, the stored one maybe a part.
+    found: () = no layers were read, and the disk's own header tells of the first."""
+    headers = [os.path.normpath(path) for path in found or _first(facts, disk)]
+    chains, which = facts.chains, ""
+    for word, said, ends in (
+        ("stored", chains.stored, chains.stored_ends),
+        ("running", chains.live, chains.live_ends),
+    ):
+        xml = [os.path.normpath(path) for path in said.get(disk.target, ())]
+        shared = min(len(xml), len(headers))
+        whole = disk.target in ends or (bool(found) and word == "running")
+        short, long = whole and len(xml) < len(headers), bool(found) and len(xml) > len(headers)
+        if xml and headers and (xml[:shared] != headers[:shared] or short or long):
+            which = word
     if which:
         why = (
             f"disk {disk.target} stands on {' > '.join(Path(p).name for p in headers)} by its "
             f"images, and on other files by libvirt's {which} configuration"
         )
         yield Blocker(Inconsistent, "not-in-chain", disk.target, why, ("audit",))
+
+
+def _first(facts: DomainFacts, disk: Disk) -> tuple[str, ...]:
+    image = facts.images.get(disk.target)
+    return (disk.source, image.backing) if image and image.backing.startswith("/") else ()
 
 
 def inactive_nodes(facts: DomainFacts, what: str) -> Iterator[Blocker]:

@@ -19,6 +19,7 @@ from .disks import monitor_blockers, writable
 from .domain import holder_blockers
 from .external import checkpoint_blockers, commit_denied, external_blockers
 from .external_tree import (
+    bypassed,
     chain_faults,
     children,
     inactive_nodes,
@@ -119,6 +120,27 @@ def shape_blockers(
     elif below and snapshot.name not in {s.name for s in line(snapshots)}:
         why = f"it is on a branch that the VM is not on, and {below[0].name} stands on it"
         yield Blocker(Unsupported, "not-in-chain", below[0].name, why, ("delete-children",))
+    elif below and (other := _crashing(snapshots, snapshot)):
+        why = f"libvirt would crash on its record of {other.name}, which is on another branch"
+        yield Blocker(Unsupported, "branching", other.name, why, ("delete-branch",))
+
+
+def _crashing(snapshots: tuple[SnapshotInfo, ...], snapshot: SnapshotInfo) -> SnapshotInfo | None:
+    """One that stands on it, off the branch that the VM is on, and whose record is bare: libvirtd
+    dies as it looks there for what to rebase (11.3, measured). A merge leaves such a record of the
+    next younger one."""
+    mine, seen = [snapshot.name], set[str]()
+    on = {s.name for s in line(snapshots)}
+    while mine:
+        name = mine.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for child in children(snapshots, name):
+            if child.bare and child.name not in on:
+                return child
+            mine.append(child.name)
+    return None
 
 
 def _trap_blockers(
@@ -164,6 +186,7 @@ def _merge_blockers(
         if blocker := _not_above(facts, snapshot, disk):
             yield blocker
     yield from _others_backed(facts, snapshot)
+    yield from _bypassed_blockers(facts, snapshot)
     if commit_denied(facts) and (by_policy or not facts.info.state.active):
         why = "AppArmor keeps QEMU from writing to what a VM was started on"
         yield Blocker(Unsupported, "apparmor-commit", "", why, ("upgrade-libvirt",))
@@ -194,6 +217,19 @@ def _not_above(facts: DomainFacts, snapshot: SnapshotInfo, disk: Disk) -> Blocke
         "as libvirt's records of its snapshots have it"
     )
     return Blocker(Inconsistent, "not-in-chain", disk.target, why, ("audit",))
+
+
+def _bypassed_blockers(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:
+    """What another tool has passed by, libvirt doesn't have stand on what takes an overlay in."""
+    change = taken(facts, snapshot)
+    files = {*change.into.values(), *change.gone.values()}
+    for past in bypassed(facts):
+        if {past.on, past.said} & files or set(backing(facts, past.said)) & files:
+            why = (
+                f"{Path(past.overlay).name} stands on {Path(past.on).name or 'nothing'}, and on "
+                f"{Path(past.said).name} by libvirt's record: another tool has changed the chain"
+            )
+            yield Blocker(Inconsistent, "not-in-chain", past.target, why, ("audit",))
 
 
 def _others_backed(facts: DomainFacts, snapshot: SnapshotInfo) -> Iterator[Blocker]:

@@ -111,6 +111,7 @@ def _without(other: SnapshotInfo, snapshot: SnapshotInfo, change: Taken) -> Snap
         bases=tuple(
             (t, change.into[t] if change.gone.get(t) == file else file) for t, file in other.bases
         ),
+        bare=tuple(sorted({*other.bare, *(t for t, f in other.bases if change.gone.get(t) == f)})),
         overlays=other.reverted if is_parent and other.reverted else other.overlays,
         reverted=() if is_parent else other.reverted,
     )
