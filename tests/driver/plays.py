@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tests.client import Client
 from tests.driver.estate import UPGRADE, WEEKLY
-from tests.driver.test_policy_files import with_definition
+from tests.driver.policies import with_definition
 
 Before = Callable[[Client], Sequence[str] | None]
 YES = (("[y/N] ", "y\n"),)
