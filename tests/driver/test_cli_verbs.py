@@ -212,8 +212,14 @@ def test_delete_several_goes_from_the_leaves_up(aged: House) -> None:
 def test_delete_glob_is_a_name_first(aged: House) -> None:
     assert cli(aged, "delete", "web-1", "old-*", "-q").out == "old-*\n"
     assert names(aged) == {"by-hand", "keep", "old-1", "old-2"}
-    assert cli(aged, "delete", "web-1", "old-*", "o*", "-q").out == "old-2\nold-1\n"
+    assert cli(aged, "delete", "web-1", "old-*", "o*", "-q", "--yes").out == "old-2\nold-1\n"
     assert names(aged) == {"by-hand", "keep"}
+
+
+def test_delete_glob_where_nobody_can_be_asked_needs_yes(aged: House) -> None:
+    refused = cli(aged, "delete", "web-1", "o*")
+    assert refused.code == 2 and "o* means 3 snapshots of VM web-1" in refused.err
+    assert names(aged) == {"by-hand", *AGES}
 
 
 def test_delete_one_refused_lets_the_others_go_and_says_so(aged: House) -> None:
@@ -228,7 +234,7 @@ def test_delete_one_refused_lets_the_others_go_and_says_so(aged: House) -> None:
     ]
     assert rows[1]["ErrorName"] == "org.virtsnap.Error.Protected"
     assert names(aged) == {"by-hand", "old-2", "old-*"}
-    said = cli(aged, "delete", "web-1", "old-2", "old-[*]")
+    said = cli(aged, "delete", "web-1", "old-2", "old-[*]", "--yes")
     assert said.code == 4
     assert "VM web-1: snapshot old-* is deleted" in said.out
     assert "VM web-1: 1 of 2 snapshots are deleted" in said.err

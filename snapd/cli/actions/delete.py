@@ -29,6 +29,8 @@ async def delete(client: Client, args: Namespace, screen: Screen) -> int:
     if not args.snapshots or args.manual or args.dry_run:
         raise InvalidArgument("give snapshots, or --all-ours (with --manual, --dry-run)")
     meant = await _meant(client, args)
+    if not (args.yes or args.preview or screen.can_ask):
+        _refuse_globs(args.snapshots, meant)
     if len(meant) == 1:
         return await _one(client, args, screen, meant[0])
     if args.children or args.preview or args.no_wait:
@@ -53,6 +55,17 @@ async def _meant(client: Client, args: Namespace) -> list[Row]:
             raise NoSuchSnapshot(f"VM {vm}: no snapshot has a name that fits {name(word)}")
         found += rows
     return leaves_first(found, tree)
+
+
+def _refuse_globs(words: list[str], meant: list[Row]) -> None:
+    """Where nobody can be asked, only what was named in full goes. Raises InvalidArgument."""
+    names = {row["Name"] for row in meant}
+    if globs := [word for word in words if word not in names and set(word) & set("*?[")]:
+        raise InvalidArgument(
+            f"{name(globs[0])} means {len(meant)} snapshots of VM {name(meant[0]['DomainName'])}, "
+            "and nobody can be asked here: --yes deletes them",
+            item=globs[0],
+        )
 
 
 async def _told_by_daemon(client: Client, vm: str, word: str, tree: list[Row]) -> Row:

@@ -204,7 +204,10 @@ def _delete(commands: Commands) -> None:
         virtsnap delete web-1 --all-ours             so that the VM can be undefined""",
     )
     vm_argument(parser)
-    names = "names of snapshots, or globs; one that is a name is no glob"
+    names = (
+        "names of snapshots, or globs, which need --yes where nobody can be asked; one that is a "
+        "name is no glob"
+    )
     snapshot_argument(parser, dest="snapshots", nargs="*", help=names)
     parser.add_argument(
         "--children", action="store_true", help="with all snapshots that descend from it"
