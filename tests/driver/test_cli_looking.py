@@ -198,7 +198,6 @@ def test_columns_that_there_are_not_is_wrong_usage(host_of_trees: House) -> None
         (f"web --older-than {BEGUN + 3600}", ["base"]),
         (f"web --newer-than {BEGUN + 3600 * 5}", ["now", "apart"]),
         ("--newer-than 1h", []),
-        ("line --policy none", []),
         ("bare", []),
     ],
 )

@@ -63,3 +63,17 @@ def test_unhold_of_a_part_names_the_hold_to_take_back(running: House) -> None:
     done = virtsnap(running.address, "unhold", "web-1")
     assert done.code == 2
     assert done.err.endswith("take that one back: virtsnap unhold\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("list", "--policy"), ("history", "--policy"), ("revert", "web-1", "--latest", "--policy")],
+)
+def test_policy_that_there_is_not_is_told_with_the_near_one(
+    house: House, words: tuple[str, ...]
+) -> None:
+    house.policy("hourly")
+    house.start()
+    done = virtsnap(house.address, *words, "hourli")
+    assert done.code == 3
+    assert "'hourli'" in done.err and "hourly" in done.err

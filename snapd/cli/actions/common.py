@@ -31,6 +31,12 @@ def incomplete(screen: Screen, info: Row) -> None:
         screen.note(f"VM {name(row['DomainName'] or row['DomainUUID'])}: {row['ErrorMessage']}")
 
 
+async def nothing_of(client: Client, policy: str | None) -> None:
+    """Nothing was found of a policy: raise NoSuchPolicy where that is since there is none."""
+    if policy:
+        await client.ask("GetPolicy", policy)
+
+
 async def meant_by(client: Client, vm: str, snapshot: str) -> Row:
     """The properties of the snapshot meant: its time and UUID go into the call, so that nothing
     else is reverted or deleted than what was shown."""

@@ -11,6 +11,7 @@ from ..output.people import who
 from ..output.screen import Screen
 from ..output.tables import Column
 from ..output.text import name
+from .common import nothing_of
 
 COLUMNS = [
     Column("TIME"),
@@ -35,6 +36,7 @@ async def history(client: Client, args: Namespace, screen: Screen) -> int:
     )
     rows = [row for row in rows if args.verb in ("", row["Verb"])]
     if not rows:
+        await nothing_of(client, args.policy)
         screen.note(_nothing(args))
     # a VM that was asked for is told only where it had other names
     one = args.vm and len({row["DomainName"] for row in rows}) == 1

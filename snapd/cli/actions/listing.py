@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..client import Client, Row
 from ..output.screen import Screen
 from ..output.text import can_print, name
-from .common import incomplete
+from .common import incomplete, nothing_of
 
 _TREE_FIELDS = ("Path", "Parent", "Current", "Name", "DomainName", "DomainUUID")
 _PICKED_BY = ("Name", "DomainName", "Pinned", "Current", "Created", "TimeKnown")
@@ -27,6 +27,7 @@ async def list_snapshots(client: Client, args: Namespace, screen: Screen) -> int
     rows = [row for row in rows if picked(row, args)]
     screen.names(row["Name"] if args.vm else f"{row['DomainName']}/{row['Name']}" for row in rows)
     if not rows:
+        await nothing_of(client, args.policy)
         screen.note(_none(screen, args))
     elif args.tree and screen.text:
         whole = rows

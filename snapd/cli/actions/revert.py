@@ -11,7 +11,7 @@ from ..follow import started
 from ..output import previews
 from ..output.screen import Screen
 from ..output.text import name, typable
-from .common import described, meant_by, snapshots_of
+from .common import described, meant_by, nothing_of, snapshots_of
 from .preview import agreed, show
 
 
@@ -40,6 +40,8 @@ async def _picked(client: Client, args: Namespace, screen: Screen) -> Row:
     rows = await snapshots_of(client, args.vm)
     vm = rows[0]["DomainName"] if rows else args.vm
     wanted = Wanted(args.policy or "", args.before)
+    if not any(args.policy in row["Policies"] for row in rows):
+        await nothing_of(client, args.policy)
     see = screen.command("list", vm)
     meant, why = pick(rows, wanted, vm=name(vm), now=screen.now, see=see)
     screen.note(f"picked {name(meant['Name'])}: {why}")
