@@ -19,6 +19,8 @@ from .preflight import writable
 
 LOOKS = 2
 """So often, a second apart, libvirt is looked at before what it left is changed."""
+MARKS = 2
+"""So often its mark is moved before it counts as one that libvirt does not move."""
 
 
 class Came(StrEnum):
@@ -120,8 +122,8 @@ async def _move_mark(ctx: Context, job: Job, facts: DomainFacts, intent: Mapping
     files that the VM is on, until a snapshot is made. Raises OutcomeUnknown: what came of it is to
     be looked at anew."""
     info, name = facts.info, intent["name"]
-    lost = _lost(facts, intent)
-    if lost or info.current != intent["current"]:
+    lost, tries = _lost(facts, intent), intent.get("marked", 0)
+    if lost or info.current != intent["current"] or tries >= MARKS:
         raise _astray(facts, intent, lost)
     if any(s.parent == name for s in facts.snapshots):
         raise Partial(
@@ -134,8 +136,8 @@ async def _move_mark(ctx: Context, job: Job, facts: DomainFacts, intent: Mapping
             ways=("virsh", "audit"),
         )
     await _look_again(job, intent)
-    created = intent["created"]
-    await ctx.hypervisor.overlays.mark(info.uuid, name, created=created)
+    await job.intend({**intent, "marked": tries + 1}, begun=True)
+    await ctx.hypervisor.overlays.mark(info.uuid, name, created=intent["created"])
     raise OutcomeUnknown(f"VM {info.name}: libvirt's mark is moved to {name!r}")
 
 

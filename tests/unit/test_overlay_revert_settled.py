@@ -184,6 +184,17 @@ def test_settled_vm_off_whose_mark_alone_was_left_behind_has_it_moved(tmp_path: 
     assert job.row.detail["ways"] == ["start"]
 
 
+def test_settled_mark_that_libvirt_does_not_move_is_told_after_two_tries(tmp_path: Path) -> None:
+    class Stuck(_Left):
+        async def mark(self, _uuid: str, name: str, *, created: int) -> None:
+            self.marked.append(name)
+
+    vm = Stuck(_old_mark(replace(SAFETY, parent="")))
+    job = _settled(tmp_path, vm, **LEAF)
+    assert vm.marked == ["s1", "s1"]
+    assert (job.row.state, job.row.detail["reason"]) == (JobState.FAILED, "half-made")
+
+
 def test_settled_mark_that_was_left_behind_is_moved_to_none_with_children(tmp_path: Path) -> None:
     """Its record would lose the files that the VM is on, until a snapshot is made: a person's."""
     vm = _Left(_old_mark(S2, SAFETY))
