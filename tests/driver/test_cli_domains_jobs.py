@@ -14,10 +14,9 @@ from snapd.wire.values import Variant
 from tests.bus import PrivateBus
 from tests.client import TOP
 from tests.driver.house import HOURLY, NODE, House
-from tests.driver.test_cli import cli
 from tests.driver.test_cli_jobs import JOB, Play, until
 from tests.driver.test_cli_looking import PAINT, screen
-from tests.driver.virtsnap import command, terminal, virtsnap
+from tests.driver.virtsnap import cli, command, terminal, virtsnap
 from tests.schema import documents
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.driver.house import HOST, WEB1, House
-from tests.driver.test_cli import cli
+from tests.driver.virtsnap import cli
 
 OVERLAY = f"""<domainsnapshot><name>backup</name><state>shutoff</state>
   <creationTime>1700000100</creationTime><active>0</active>

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.driver.house import WEB1, House, uuid_of
-from tests.driver.test_cli import cli, rows
 from tests.driver.test_retention import own, text
+from tests.driver.virtsnap import cli, rows
 
 
 def test_describe_pin_and_unpin_do_it_and_say_so(running: House) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.bus import private_bus
 from tests.driver.house import House
 from tests.driver.trees import BEGUN, TREE, WEB, host
-from tests.driver.virtsnap import Done, terminal, virtsnap
+from tests.driver.virtsnap import cli, terminal
 
 POLICY = 'domains = ["line"]\nschedule = "30 2 * * *"\n[keep]\nlast = 9\n'
 WEB_TREE = [
@@ -44,10 +44,6 @@ def host_of_trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         finally:
             print(made.daemon.log)
             made.close()
-
-
-def cli(house: House, *arguments: str) -> Done:
-    return virtsnap(house.address, *arguments)
 
 
 def names(house: House, *arguments: str) -> list[str]:

@@ -11,8 +11,8 @@ import pytest
 from tests.bus import PrivateBus, private_bus
 from tests.driver.fake_desktop import FakeDesktop, Shown
 from tests.driver.house import HOURLY, NODE, House
-from tests.driver.test_cli import cli
 from tests.driver.test_cli_watch import problem
+from tests.driver.virtsnap import cli
 from tests.driver.watcher import Played, Watcher, watching
 
 START = (

@@ -12,8 +12,7 @@ import pytest
 from tests.client import Client
 from tests.driver.house import HOURLY, House
 from tests.driver.policies import with_definition
-from tests.driver.test_cli import cli
-from tests.driver.virtsnap import terminal
+from tests.driver.virtsnap import cli, terminal
 
 HOURLY_API = {"domains": ["web-*"], "schedule": "0 * * * *", "keep": {"last": 2}}
 

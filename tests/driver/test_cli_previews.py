@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.driver.house import HOST, House
-from tests.driver.test_cli import cli
-from tests.driver.virtsnap import terminal
+from tests.driver.virtsnap import cli, terminal
 
 
 def state(house: House, vm: str = "web-1") -> str:

@@ -10,10 +10,9 @@ import pytest
 
 from tests.client import Client
 from tests.driver.house import House, problems, uuid_of
-from tests.driver.test_cli import cli, rows
 from tests.driver.test_retention import own, run, text
 from tests.driver.test_upkeep import gone
-from tests.driver.virtsnap import terminal
+from tests.driver.virtsnap import cli, rows, terminal
 
 OURS = [f"s-{n}" for n in range(12)]
 

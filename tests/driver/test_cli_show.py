@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.driver.house import NODE, House
-from tests.driver.test_cli import cli
 from tests.driver.test_cli_looking import PAINT, screen
 from tests.driver.trees import TREE, WEB, host
+from tests.driver.virtsnap import cli
 
 POLICY = 'domains = ["web"]\nschedule = "30 2 * * *"\n[keep]\nlast = 1\n'
 

@@ -7,9 +7,8 @@ import time
 import pytest
 
 from tests.driver.house import WEB1, House
-from tests.driver.test_cli import cli
 from tests.driver.test_cli_previews import names, state
-from tests.driver.virtsnap import terminal
+from tests.driver.virtsnap import cli, terminal
 
 
 def origins(house: House) -> dict[str, str]:

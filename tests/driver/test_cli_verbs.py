@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tests.driver.house import HOST, WEB1, House
-from tests.driver.test_cli import cli
-from tests.driver.virtsnap import terminal
+from tests.driver.virtsnap import cli, terminal
 
 AGES = {"old-1": 1700000100, "old-2": 1700000200, "keep": 1700000300, "old-*": 1700000400}
 

@@ -13,8 +13,7 @@ import pytest
 from snapd.wire import paths
 from tests.bus import PrivateBus, private_bus
 from tests.driver.house import DB1, HOURLY, WEB1, House, heard
-from tests.driver.test_cli import cli
-from tests.driver.virtsnap import command, terminal, virtsnap
+from tests.driver.virtsnap import cli, command, terminal, virtsnap
 from tests.driver.watcher import TIME, Played, watching
 
 START = "watching all VMs: snapshots, runs of policies, problems, and jobs that fail"

@@ -16,10 +16,9 @@ import pytest
 from tests.bus import PrivateBus
 from tests.client import TOP
 from tests.driver.house import House
-from tests.driver.test_cli import cli
 from tests.driver.test_cli_jobs import Play
 from tests.driver.test_cli_previews import names, state
-from tests.driver.virtsnap import command, terminal, virtsnap
+from tests.driver.virtsnap import cli, command, terminal, virtsnap
 from tests.schema import documents
 
 QUICK = ["--no-memory", "--no-quiesce"]

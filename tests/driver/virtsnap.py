@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.client import TOP
+from tests.driver.house import House
 from tests.schema import documents
 
 
@@ -62,6 +63,23 @@ def virtsnap(address: str, *arguments: str) -> Done:
     out, err = done.stdout.decode(), done.stderr.decode()
     assert "Traceback" not in err, err
     return Done(done.returncode, out, err)
+
+
+def cli(house: House, *arguments: str) -> Done:
+    """Run it without a terminal against the daemon of the house."""
+    return virtsnap(house.address, *arguments)
+
+
+def columns(done: Done) -> list[list[str]]:
+    """The cells of a table, whose columns stand two spaces apart."""
+    lines = done.out.splitlines()
+    return [[cell for cell in line.split("  ") if cell.strip()] for line in lines]
+
+
+def rows(house: House, *arguments: str) -> list[dict[str, Any]]:
+    """What the command lists, as JSON has it."""
+    found: list[dict[str, Any]] = cli(house, *arguments, "--json").json["rows"]
+    return found
 
 
 class Terminal:
