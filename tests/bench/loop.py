@@ -17,7 +17,6 @@ from snapd.wire.values import unwrap
 from tests.bus import private_bus
 from tests.client import Client, Row
 from tests.driver.house import House, uuid_of
-from tests.driver.turns import longest, watched
 
 SNAPSHOTS = 10_000
 MANAGED = "org.freedesktop.DBus.ObjectManager"
@@ -64,22 +63,22 @@ def measured(house: House) -> Iterator[tuple[str, float, float, Any]]:
     """Each step's name, its longest turn in milliseconds (CPU, clock), and what it answered."""
     client = house.client
     for name, step in STEPS.items():
-        longest(house)
+        house.longest_turn()
         answer = step(client)
-        yield name, *longest(house), answer
+        yield name, *house.longest_turn(), answer
 
 
 def main() -> None:
     with private_bus() as bus, tempfile.TemporaryDirectory() as folder:
         house = House(bus.address, Path(folder))
         house.host_of(1, SNAPSHOTS)
-        watched(house).start().rows("ListDomains")
+        house.watch_loop().start().rows("ListDomains")
         try:
-            print("{:32}{:7.1f} ms{:7.1f} ms".format("start", *longest(house)))
+            print("{:32}{:7.1f} ms{:7.1f} ms".format("start", *house.longest_turn()))
             asyncio.run(asyncio.sleep(2))
-            longest(house)
+            house.longest_turn()
             asyncio.run(asyncio.sleep(2))
-            print("{:32}{:7.1f} ms{:7.1f} ms".format("idle", *longest(house)))
+            print("{:32}{:7.1f} ms{:7.1f} ms".format("idle", *house.longest_turn()))
             for name, cpu, clock, _answer in measured(house):
                 print(f"{name:32}{cpu:7.1f} ms{clock:7.1f} ms")
         finally:

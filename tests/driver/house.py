@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from snapd.wire.values import unwrap
+from tests import turns
 from tests.client import Client, Daemon
 
 DATA = Path(__file__).parents[1] / "data"
@@ -108,6 +109,18 @@ class House:
         path = self.folder / "host.xml"
         path.write_text(xml)
         self.serve(f"test://{path}")
+
+    # --- its loop
+
+    def watch_loop(self) -> House:
+        """Have it started with a watch on its loop; see turns."""
+        entry = turns.entry(self.folder / "turns")
+        self.daemon = Daemon(self.address, self.host, self.folder, entry)
+        return self
+
+    def longest_turn(self) -> tuple[float, float]:
+        """The longest turn since the last time; see turns.longest()."""
+        return turns.longest(self.daemon.pid, self.folder / "turns")
 
     def tables(self) -> None:
         """Have the store made, by starting and stopping the daemon once."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from snapd.wire import paths
 from tests.bench.loop import SNAPSHOTS, measured
 from tests.driver.house import House, uuid_of
-from tests.driver.turns import longest, watched
 
 BLOCKED_MS = 250
 """Of CPU time, on any machine; the budget is 50, and tests/bench/loop.py prints it."""
@@ -13,9 +12,9 @@ BLOCKED_MS = 250
 
 def test_10000_snapshots_are_told_whole_and_block_nobody(house: House) -> None:
     house.host_of(1, SNAPSHOTS)
-    client = watched(house).start()
+    client = house.watch_loop().start()
     client.rows("ListSnapshots", "", limit=1)
-    begun, _clock = longest(house)
+    begun, _clock = house.longest_turn()
     assert begun < BLOCKED_MS
     every = {paths.snapshot(uuid_of(0), f"s-{n}") for n in range(SNAPSHOTS)}
     for name, cpu, clock, answer in measured(house):

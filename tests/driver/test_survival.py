@@ -20,7 +20,6 @@ from snapd.wire.values import Variant
 from tests.bus import PrivateBus, private_bus
 from tests.driver.house import House
 from tests.driver.raw import ERROR, PEER, RETURN, Raw
-from tests.driver.turns import longest, watched
 from tests.fuzz.run import resident
 
 BURST = 5000
@@ -76,7 +75,7 @@ def test_burst_over_what_may_wait_each_call_is_answered_once(running: House) -> 
 
 def test_client_that_never_reads_big_lists_costs_a_bounded_memory(guarded: House) -> None:
     guarded.host_of(1, 3000)
-    watched(guarded).start().rows("ListSnapshots", "", limit=1)
+    guarded.watch_loop().start().rows("ListSnapshots", "", limit=1)
     pid, before = guarded.daemon.pid, resident(guarded.daemon.pid)
     with Raw(guarded.address) as deaf:
         asked = [
@@ -132,16 +131,16 @@ def many_values(client: Raw, mib: int) -> bytes:
 
 
 def test_call_as_large_as_the_bus_takes_blocks_nobody(guarded: House) -> None:
-    watched(guarded).start().rows("ListDomains")
+    guarded.watch_loop().start().rows("ListDomains")
     pid = guarded.daemon.pid
-    longest(guarded)
+    guarded.longest_turn()
     with Raw(guarded.address) as client:
         for mib in (1, 7):
             client.send(many_values(client, mib))
             reply = client.answers(client.serial)[client.serial]
             assert reply.kind == ERROR
             alive(guarded, pid)
-    cpu, clock = longest(guarded)
+    cpu, clock = guarded.longest_turn()
     print(f"longest turn {cpu:.0f} ms of CPU time, {clock:.0f} ms by the clock")
     assert cpu < BLOCKED_MS
 

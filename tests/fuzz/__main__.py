@@ -15,7 +15,6 @@ from pathlib import Path
 import snapd.wire  # noqa: F401 - makes dbus_next safe to import
 from tests.bus import private_bus
 from tests.driver.house import House
-from tests.driver.turns import watched
 from tests.fuzz.run import FAULT, fuzz
 
 
@@ -26,7 +25,7 @@ def main() -> int:
     args = parser.parse_args()
     with private_bus() as bus, tempfile.TemporaryDirectory() as folder:
         house = House(bus.address, Path(folder))
-        watched(house).daemon.env["MALLOC_ARENA_MAX"] = "1"  # as the test has it
+        house.watch_loop().daemon.env["MALLOC_ARENA_MAX"] = "1"  # as the test has it
         house.daemon.start()
         try:
             work = fuzz(bus.address, house.daemon.pid, args.seed, args.calls)

@@ -12,7 +12,6 @@ import pytest
 
 from snapd.bus import contract
 from tests.driver.house import House
-from tests.driver.turns import longest, watched
 from tests.fuzz.calls import Call, Generator
 from tests.fuzz.run import FAULT, fuzz
 
@@ -36,7 +35,9 @@ def test_calls_of_a_seed_are_the_same_again_and_reach_every_method() -> None:
 
 @pytest.mark.timeout(600)
 def test_random_calls_are_answered_by_results_or_named_errors(house: House) -> None:
-    watched(house).daemon.env["MALLOC_ARENA_MAX"] = "1"  # what glibc keeps for threads is no leak
+    house.watch_loop().daemon.env["MALLOC_ARENA_MAX"] = (
+        "1"  # what glibc keeps for threads is no leak
+    )
     house.start()
     work = fuzz(house.address, house.daemon.pid, SEED, CALLS)
     report = asyncio.run(work, debug=False)  # this end is not what is looked at
@@ -47,5 +48,5 @@ def test_random_calls_are_answered_by_results_or_named_errors(house: House) -> N
     assert FAULT.search(house.daemon.log) is None
     assert report.grown < GROWTH_KIB, report.sizes
     assert report.outcomes["answered"] > CALLS / 5
-    cpu, clock = longest(house)
+    cpu, clock = house.longest_turn()
     print(f"longest turn {cpu:.0f} ms of CPU time, {clock:.0f} ms by the clock")

@@ -1,4 +1,4 @@
-"""The daemon with a watch on its loop: `python3 -m tests.driver.turns FILE ARGUMENTS...`.
+"""The daemon with a watch on its loop: `python3 -m tests.turns FILE ARGUMENTS...`.
 
 A turn is what the loop does between two looks at its sockets: whoever calls meanwhile waits for its
 end. At SIGUSR1 the longest one since the last time is written to FILE, in milliseconds: of CPU
@@ -19,10 +19,8 @@ from typing import Any
 
 from snapd import __main__ as program
 from snapd import daemon
-from tests.client import Daemon
-from tests.driver.house import House
 
-MODULE = "tests.driver.turns"
+MODULE = "tests.turns"
 
 
 class Watch(selectors.EpollSelector):
@@ -63,19 +61,20 @@ def main() -> None:
     program.main(sys.argv[2:])
 
 
-def watched(house: House) -> House:
-    """Have the house's daemon started so."""
-    entry = (MODULE, str(house.folder / "turns"))
-    house.daemon = Daemon(house.address, house.host, house.folder, entry)
-    return house
+def entry(file: Path) -> tuple[str, str]:
+    """What a Daemon is to be started with for its loop to be watched."""
+    return MODULE, str(file)
 
 
-def longest(house: House) -> tuple[float, float]:
-    """The longest turn since the last time: milliseconds of CPU time, and of the clock."""
-    file = house.folder / "turns"
+def longest(pid: int, file: Path, timeout: float = 20) -> tuple[float, float]:
+    """The longest turn of that daemon since the last time: milliseconds of CPU time, and of the
+    clock."""
     file.unlink(missing_ok=True)
-    os.kill(house.daemon.pid, signal.SIGUSR1)
-    house.client.until("the watch's answer", file.exists, pause=0.01)
+    os.kill(pid, signal.SIGUSR1)
+    deadline = time.monotonic() + timeout
+    while not file.exists():
+        assert time.monotonic() < deadline, "the watch of the loop does not answer"
+        time.sleep(0.01)
     cpu, clock = map(float, file.read_text().split())
     return cpu, clock
 
