@@ -71,7 +71,7 @@ class Connections:
     ) -> None:
         self.uri = uri
         self.error = "not connected yet"
-        self.shared = uri.startswith("test:")
+        self.shared = uri.startswith(("test:", "test+"))
         self.events = EventLoop.start()
         self._on_open, self._on_change = on_open, on_change
         self._reads = ThreadPoolExecutor(8, "libvirt-read")
