@@ -95,9 +95,11 @@ class Plain(Daemon):
 
 
 @contextmanager
-def daemon_on(address: str, uri: str, folder: Path) -> Iterator[tuple[Plain, Client]]:
+def daemon_on(
+    address: str, uri: str, folder: Path, kind: type[Plain] = Plain
+) -> Iterator[tuple[Plain, Client]]:
     """A daemon that has read all VMs, and a client of it."""
-    daemon = Plain(address, uri, folder)
+    daemon = kind(address, uri, folder)
     daemon.start(300)
     try:
         with Client(address) as client:

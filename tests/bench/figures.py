@@ -73,7 +73,8 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         theirs = f"{self.peer}: {self.theirs}" if self.theirs else self.peer
-        ratio = f"{self.ours.median / self.theirs.median:.2f}" if self.theirs else ""
+        comparable = self.theirs and self.theirs.median  # it may have done nothing at all
+        ratio = f"{self.ours.median / comparable:.2f}" if comparable else ""
         if self.budget is None:
             return (self.what, str(self.ours), theirs, ratio, "", "")
         verdict = "met" if self.budget.met(self.ours, self.theirs) else "OVER"

@@ -22,12 +22,15 @@ RETURN, ERROR, SIGNAL = 2, 3, 4
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The head of what came: its kind, which call it answers (0 = none), the error's name, and
-    the rest as bytes."""
+    the rest as bytes; whom it is from and to, and how many bytes it had in all."""
 
     kind: int
     reply_to: int
     error: str
     body: bytes
+    sender: str
+    destination: str
+    size: int
 
 
 class Raw:
@@ -129,4 +132,5 @@ def _reply(kind: int, head: bytes, body: bytes) -> Reply:
             found[code] = head[at + 4 : at + 4 + size].decode()
             at += 4 + size + 1
         at = (at + 7) // 8 * 8
-    return Reply(kind, found.get(5, 0), found.get(4, ""), body)
+    names = found.get(7, ""), found.get(6, "")
+    return Reply(kind, found.get(5, 0), found.get(4, ""), body, *names, len(head) + len(body))
