@@ -141,10 +141,10 @@ class LibvirtHypervisor:
         def ask(
             dom: libvirt.virDomain,
         ) -> tuple[DomainInfo, list[SnapshotInfo], Chains | None]:
-            info, snapshots, chains = reading.domain(dom), reading.snapshots(dom), None
+            info, chains = reading.domain(dom), None
             with contextlib.suppress(libvirt.libvirtError):  # a pool's, which is not ours to tell
                 chains = host.chains(dom) if self.has_images else None
-            return info, snapshots, chains
+            return info, reading.snapshots(dom, info.current), chains
 
         info, snapshots, chains = await self._look(uuid, "cannot read", ask, READ_SECONDS)
         self._names[uuid] = info.name  # it may be new since all were listed
@@ -165,7 +165,7 @@ class LibvirtHypervisor:
             wants = host.resolved(dom.connect(), wanted(saved)) if saved is not None else ()
             facts = DomainFacts(
                 info=info,
-                snapshots=tuple(reading.snapshots(dom)),
+                snapshots=tuple(reading.snapshots(dom, info.current)),
                 inactive=inactive,
                 inactive_xml=text,
                 holder=reading.holder(dom, info.disks) if self.has_images else "",

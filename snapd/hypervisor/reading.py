@@ -37,7 +37,7 @@ def domain(dom: libvirt.virDomain) -> DomainInfo:
         name=dom.name(),
         state=_STATES.get(state, State.UNKNOWN),
         persistent=bool(dom.isPersistent()),
-        current=dom.snapshotCurrent(0).getName() if dom.hasCurrentSnapshot(0) else "",
+        current=_current(dom),
         managed_save=bool(dom.hasManagedSaveImage(0)),
         memory=xml.memory(root),
         disks=xml.disks(root),
@@ -58,14 +58,20 @@ def capabilities(conn: libvirt.virConnect) -> str:
     return str(conn.getCapabilities())
 
 
-def snapshots(dom: libvirt.virDomain) -> list[SnapshotInfo]:
-    """Its snapshots, oldest first, as libvirt lists them; answers at once."""
-    current = dom.snapshotCurrent(0).getName() if dom.hasCurrentSnapshot(0) else None
+def snapshots(dom: libvirt.virDomain, current: str | None = None) -> list[SnapshotInfo]:
+    """Its snapshots, oldest first, as libvirt lists them; answers at once. current: which of them
+    is, "" = none, where that has just been asked."""
+    if current is None:
+        current = _current(dom)
     found = []
     for snap in dom.listAllSnapshots(0):
         with gone_meanwhile(libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT):
             found.append(xml.snapshot(snap.getXMLDesc(0), current=snap.getName() == current))
     return sorted(found, key=lambda s: (s.created, s.name))
+
+
+def _current(dom: libvirt.virDomain) -> str:
+    return dom.snapshotCurrent(0).getName() if dom.hasCurrentSnapshot(0) else ""
 
 
 def inactive(dom: libvirt.virDomain) -> tuple[str, tuple[Disk, ...]]:
