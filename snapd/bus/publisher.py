@@ -72,6 +72,7 @@ class Publisher:
         self._shown: dict[str, _Shown] = {}
         self._problems: dict[str, Problem] = {}
         self._telling = Telling()
+        self._said: tuple[str, int] | None = None
         self._reverted: set[str] = set()
         self._review_due = False
         self._later: asyncio.TimerHandle | None = None
@@ -333,7 +334,10 @@ class Publisher:
         for name in sorted({problem.policy for _signal, problem in differences}):
             if policy := self._house.policy(name):
                 self._signals.changed(policy, "NextRun", "Health")
-        self._signals.changed(self._house.manager, "Health", "NextRun")
+        manager = self._house.manager
+        if (said := (manager.health, manager.next_run)) != self._said:
+            self._said = said
+            self._signals.changed(manager, "Health", "NextRun")
 
 
 def _differences(
