@@ -1,6 +1,6 @@
 """What one call costs a client on the bus, beside libvirt-dbus doing the same for it. As root:
 
-    packaging/check --bench calls [--quick]      about 2 minutes
+    packaging/check --bench calls [--quick]      about a minute
 
 A private libvirtd has 200 VMs that are off, and vm-big with 1,000 snapshots. virtsnapd and Debian's
 libvirt-dbus serve the same bus in front of it, and the same client (ours, in Python) asks both,

@@ -1,6 +1,6 @@
 """Whether lists take longer while five VMs are stuck in the middle of a snapshot. As root:
 
-    packaging/check --bench stuck [--quick]      about 2 minutes
+    packaging/check --bench stuck [--quick]      2 to 4 minutes
 
 A private libvirtd has 200 VMs that are off, of 20 snapshots each, and five that run (a QEMU without
 an operating system). Three times, in turns, the same lists are timed while no VM is stuck, while
