@@ -40,6 +40,9 @@ def property_value(member: Member, value: Any) -> Variant:
     return variant(arg.type, _pack(arg.type, member.keys, arg.name, value))
 
 
+_OF_PARTS = ("a{sv}", "aa{sv}", "as")
+
+
 def _pack(kind: str, keys: Keys, place: str, value: Any) -> Any:
     if kind == "a{sv}":
         return _dict(keys, place, value)
@@ -56,10 +59,14 @@ def _dict(keys: Keys, place: str, value: Mapping[str, Any]) -> dict[str, Variant
         return {key: infer(item) for key, item in value.items() if item is not None}
     packed = {}
     for key, item in value.items():
-        if key not in types:
+        kind = types.get(key)
+        if kind is None:
             raise ContractError(f"{place} has no key {key}")
-        if item is not None:
-            packed[key] = variant(types[key], _pack(types[key], keys, f"{place}.{key}", item))
+        if item is None:
+            continue
+        if kind in _OF_PARTS:
+            item = _pack(kind, keys, f"{place}.{key}", item)
+        packed[key] = variant(kind, item)
     return packed
 
 
