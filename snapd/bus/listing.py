@@ -36,16 +36,18 @@ class Lister:
         place: Callable[[T], Sequence[Any]],
         make: Callable[[T], Any],
         options: Mapping[str, Any],
+        total: int | None = None,
     ) -> tuple[list[Row], Row]:
-        """A page of objects: their properties and Path. place: an item's place in the order."""
+        """A page of objects: their properties and Path. place: an item's place in the order;
+        total: see page()."""
         known = [m.name for m in self._contract[interface].properties.values()]
-        names = _fields(options, [*known, "Path"])
+        names = {name: snake(name) for name in _fields(options, [*known, "Path"])}
 
         def row(item: T) -> Row:
             obj = make(item)
-            return {name: getattr(obj, snake(name)) for name in names}
+            return {name: getattr(obj, attribute) for name, attribute in names.items()}
 
-        return await self.page(items, place, row, options)
+        return await self.page(items, place, row, options, total)
 
     async def page(
         self,
@@ -53,19 +55,21 @@ class Lister:
         place: Callable[[T], Sequence[Any]],
         row: Callable[[T], Row],
         options: Mapping[str, Any],
+        total: int | None = None,
     ) -> tuple[list[Row], Row]:
-        """A page of any rows, in the order of their places."""
-        limit = _limit(options)
+        """A page of any rows, in the order of their places. total: how many there are, where the
+        items are only those that the page may hold and one more."""
+        limit = limit_of(options)
         ordered = sorted(((list(place(item)), n) for n, item in enumerate(items)))
         if options["from"]:
-            after = _cursor(options["from"])
+            after = cursor(options)
             if ordered and len(after) != len(ordered[0][0]):
                 raise _bad_cursor(options["from"])
-            ordered = [entry for entry in ordered if _later(entry[0], after)]
+            ordered = [entry for entry in ordered if later(entry[0], after)]
         rows = await fitting((items[n] for _place, n in ordered[:limit]), row)
         left = len(rows) < len(ordered)
         following = json.dumps(ordered[len(rows) - 1][0]) if rows and left else ""
-        return rows, self.info(following, len(items))
+        return rows, self.info(following, len(items) if total is None else total)
 
     def info(self, following: str, total: int) -> Row:
         """What every list says beside its rows."""
@@ -111,7 +115,7 @@ def number(options: Mapping[str, Any]) -> tuple[int, int]:
     text = options["from"]
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
         raise _bad_cursor(text)
-    return int(text or 0), _limit(options)
+    return int(text or 0), limit_of(options)
 
 
 def _fields(options: Mapping[str, Any], known: Sequence[str]) -> Sequence[str]:
@@ -126,16 +130,19 @@ def _fields(options: Mapping[str, Any], known: Sequence[str]) -> Sequence[str]:
     return wanted or known
 
 
-def _limit(options: Mapping[str, Any]) -> int:
+def limit_of(options: Mapping[str, Any]) -> int:
+    """How many rows a page may have."""
     limit: int = options["limit"]
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidArgument(f"option limit is {limit}; it is 1 to {MAX_LIMIT}")
     return limit
 
 
-def _cursor(text: str) -> list[Any]:
+def cursor(options: Mapping[str, Any]) -> list[Any]:
+    """The place that the page is to begin after, [] = none is."""
+    text = options["from"]
     try:
-        place = json.loads(text)
+        place = json.loads(text) if text else []
     except (ValueError, RecursionError):
         place = None
     if not isinstance(place, list):
@@ -143,7 +150,8 @@ def _cursor(text: str) -> list[Any]:
     return place
 
 
-def _later(place: list[Any], after: list[Any]) -> bool:
+def later(place: list[Any], after: list[Any]) -> bool:
+    """Whether a place is after another one, of which nobody knows what is in it."""
     try:
         return place > after
     except TypeError as e:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from .. import __version__
 from ..errors import NoSuchSnapshot
+from ..inventory import DomainPicture
 from ..model import Snapshot
 from ..wire import paths
 from . import verbs
 from .contract import Contract
 from .job_object import JobObject
-from .listing import Lister, Row, fitting, number, pick
+from .listing import Lister, Row, cursor, fitting, later, limit_of, number, pick
 from .objects import DomainObject, PolicyObject, SnapshotObject
 from .ownership_methods import METHODS, OwnershipMethods
 from .policy_methods import PolicyMethods
@@ -88,19 +90,38 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         await self._rooms.inventory.settled()
         inventory = self._rooms.inventory
         pictures = [inventory.find(domain)] if domain else list(inventory.domains.values())
-        found = [
-            (picture, snapshot)
-            for picture in pictures
-            for snapshot in self._rooms.catalog.of(picture)
-            if _wanted(snapshot, options)
-        ]
+        found, total = await self._for_page(pictures, options)
         return await self._lister.objects(
             f"{INTERFACE}.Snapshot",
             found,
             lambda f: (f[0].info.name, f[0].info.uuid, f[1].info.created, f[1].info.name),
             lambda f: SnapshotObject(self._rooms, *f),
             options,
+            total,
         )
+
+    async def _for_page(
+        self, pictures: list[DomainPicture], options: Options
+    ) -> tuple[list[tuple[DomainPicture, Snapshot]], int]:
+        """The snapshots that a page may hold and at least one more, and how many there are in all:
+        a page of many costs no more for those that are not on it, but where they are sifted."""
+        sifted = any(options[name] for name in ("origin", "policy", "kind"))
+        after, room = cursor(options)[:2], limit_of(options)
+        found: list[tuple[DomainPicture, Snapshot]] = []
+        total = 0
+        for picture in sorted(pictures, key=lambda p: (p.info.name, p.info.uuid)):
+            place = [picture.info.name, picture.info.uuid]
+            on_page = room >= 0 and (place == after or later(place, after))
+            if not (on_page or sifted):
+                total += len(picture.snapshots)
+                continue
+            await asyncio.sleep(0)
+            here = [s for s in self._rooms.catalog.of(picture) if _wanted(s, options)]
+            total += len(here)
+            if on_page:
+                found += ((picture, snapshot) for snapshot in here)
+                room -= len(here) if place != after else 0
+        return found, total
 
     async def list_policies(self, call: Call, options: Options) -> Page:
         await self._rooms.inventory.settled()

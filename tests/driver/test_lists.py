@@ -55,6 +55,27 @@ def test_pages_of_snapshots_while_others_come_and_go_have_each_that_stayed_once(
     assert [p for p in seen if p in whole and p not in gone] == [p for p in whole if p not in gone]
 
 
+@pytest.mark.parametrize("sifted", [{}, {"origin": "foreign"}, {"kind": "internal"}], ids=str)
+def test_pages_of_any_length_are_the_whole_list_and_each_says_how_long_that_is(
+    house: House, sifted: dict[str, str]
+) -> None:
+    house.host_of(12, 3)
+    client = house.start()
+    client.create("vm-5", "mine")
+    whole, info = client.call("ListSnapshots", "", **sifted)
+    assert len(whole) == info["Total"] == (36 if "origin" in sifted else 37)
+    for limit in (1, 2, 3, 4, 7, 36, 37, 38):
+        rows: list[Row] = []
+        cursor = ""
+        while not rows or cursor:
+            page, info = client.call("ListSnapshots", "", limit=limit, **{"from": cursor}, **sifted)
+            assert info["Total"] == len(whole)
+            rows += page
+            cursor = info["Next"]
+            assert len(page) == limit or not cursor
+        assert rows == whole
+
+
 @pytest.mark.parametrize("list_", [("ListHistory", "web-1"), ("ListJobs",)])
 def test_pages_of_what_is_numbered_while_more_is_made(
     running: House, list_: tuple[str, ...]
