@@ -132,7 +132,7 @@ class Health:
 
     def last_of_domain(self, uuid: str) -> SlotRow:
         """What its policies last got of a domain: the newest success, and the newest failure."""
-        rows = [r for (_, u), r in self._engine.slots.items() if u == uuid]
+        rows = self._engine.slots.of_domain(uuid)
         failed = max((r for r in rows if r.error_name), key=lambda r: r.last_run, default=None)
         return SlotRow(
             "",

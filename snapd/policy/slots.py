@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import UserDict
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -27,11 +28,30 @@ def machine_id() -> str:
         return ""
 
 
+class SlotRows(UserDict[tuple[str, str], SlotRow]):
+    """By (policy, domain UUID); those of one domain are found without a look at all."""
+
+    def __init__(self) -> None:
+        self._policies: dict[str, set[str]] = {}  # of each domain
+        super().__init__()
+
+    def __setitem__(self, key: tuple[str, str], row: SlotRow) -> None:
+        super().__setitem__(key, row)
+        self._policies.setdefault(key[1], set()).add(key[0])
+
+    def __delitem__(self, key: tuple[str, str]) -> None:
+        super().__delitem__(key)
+        self._policies[key[1]].discard(key[0])
+
+    def of_domain(self, uuid: str) -> list[SlotRow]:
+        return [self[policy, uuid] for policy in sorted(self._policies.get(uuid, ()))]
+
+
 class Slots:
     """The store's slots, by (policy, domain UUID). host: what spreads runs over hosts."""
 
     def __init__(self, store: Store, host: str) -> None:
-        self.rows: dict[tuple[str, str], SlotRow] = {}
+        self.rows = SlotRows()
         self._store, self._host = store, host
         self._next: dict[tuple[str, str, int], int] = {}
         self._late: dict[tuple[str, str], tuple[Due, int]] = {}
