@@ -86,12 +86,13 @@ class Inventory:
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._missed: set[str] = set()
         self._let_go: dict[str, float] = {}
-        self._wake = asyncio.Event()
+        self._wake, self._want = asyncio.Event(), asyncio.Event()
         self._listeners: list[Callable[[Change], None]] = []
         self._status: list[Callable[[], None]] = []
         self._triggers: list[Callable[[str, str], None]] = []
         self._active: list[Callable[[str], None]] = []
-        self._reads = asyncio.Semaphore(PARALLEL_READS)
+        # a poll of many takes long: a look at one that has changed doesn't wait for its end
+        self._polled, self._looked_at = (asyncio.Semaphore(PARALLEL_READS) for _ in range(2))
         self._locks: dict[str, asyncio.Lock] = {}
         hypervisor.on_event(self._on_event)
         hypervisor.on_connection(self._on_connection)
@@ -231,16 +232,18 @@ class Inventory:
 
     async def refresh_all(self) -> None:
         """List everything; a domain that doesn't answer keeps its old picture."""
+        known = list(self.domains)  # one that comes meanwhile may be newer than the answer
         listed = await self.hypervisor.list_domains()
-        for uuid in [u for u in self.domains if u not in listed]:
+        for uuid in [u for u in known if u not in listed]:
             self._gone(uuid)
         self.unread = {uuid: name for uuid, name in listed.items() if uuid not in self.domains}
-        await self._refresh_each(u for u in listed if u in self.unread or not self._hold(u))
+        due = [u for u in listed if u in self.unread or not self._hold(u)]
+        await self._refresh_each(due, self._polled)
         self.checked = int(self._clock())
 
-    async def _refresh_each(self, uuids: Iterable[str]) -> None:
+    async def _refresh_each(self, uuids: Iterable[str], slots: asyncio.Semaphore) -> None:
         async def one(uuid: str) -> None:
-            async with self._reads:
+            async with slots:
                 try:
                     await self.refresh(uuid)
                 except NoSuchDomain:
@@ -306,7 +309,7 @@ class Inventory:
     def look(self, uuid: str) -> None:
         """Have a domain listed soon."""
         self._wanted[uuid] = None
-        self._wake.set()
+        self._want.set()
 
     def _look_at_wanted(self) -> None:
         """Begin to list those that are to be; one that is being listed still comes again after it,
@@ -314,7 +317,8 @@ class Inventory:
         begun = [uuid for uuid in self._wanted if uuid not in self._looks]
         for uuid in begun:
             del self._wanted[uuid]
-            self._looks[uuid] = asyncio.create_task(self._refresh_each([uuid]), name=uuid)
+            look = self._refresh_each([uuid], self._looked_at)
+            self._looks[uuid] = asyncio.create_task(look, name=uuid)
             self._looks[uuid].add_done_callback(self._looked)
 
     def _looked(self, task: asyncio.Task[None]) -> None:
@@ -324,7 +328,7 @@ class Inventory:
             fields = about(uuid=uuid)
             log.error("VM %s could not be looked at", uuid, exc_info=error, extra=fields)
         if uuid in self._wanted:
-            self._wake.set()
+            self._want.set()
 
     def _on_connection(self, connected: bool) -> None:
         self._tried.set()
@@ -340,6 +344,19 @@ class Inventory:
 
     async def run(self) -> None:
         """Read all on (re)connect and at each poll, single domains as events ask; for ever."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._poll(), name="inventory, all")
+            both.create_task(self._look(), name="inventory, each")
+
+    async def _look(self) -> None:
+        """Also during a poll, which takes long where there are many VMs."""
+        while True:
+            await self._want.wait()
+            self._want.clear()
+            if self.connected and not self.loading:
+                self._look_at_wanted()
+
+    async def _poll(self) -> None:
         due, said = 0.0, ""
         loop = asyncio.get_running_loop()
         while True:
@@ -356,7 +373,6 @@ class Inventory:
                 if self.loading or loop.time() >= due:
                     await self._read_everything()
                     due = loop.time() + POLL_SECONDS
-                self._look_at_wanted()
                 said = ""
             except SnapdError as e:
                 level, said = logging.DEBUG if said == e.message else logging.WARNING, e.message
@@ -371,5 +387,6 @@ class Inventory:
         if first and self.connected:
             self.loading = False
             self._loaded.set()
+            self._want.set()
             log.info("read %d VMs at %s", len(self.domains), self.hypervisor.uri)
             self._told_status()

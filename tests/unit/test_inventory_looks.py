@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
+
 from snapd.hypervisor import Hypervisor
 from snapd.inventory import Inventory
 from snapd.model import DomainInfo, SnapshotInfo
@@ -66,5 +68,54 @@ def test_look_at_a_vm_does_not_wait_for_one_that_does_not_answer() -> None:
         assert vms.asked[ON.uuid] == begun[ON.uuid] + 2
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_look_at_a_vm_does_not_wait_for_the_end_of_a_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snapd.inventory.POLL_SECONDS", 0.05)
+
+    async def main() -> None:
+        vms = OneIsStuck()
+        inventory = Inventory(cast(Hypervisor, vms))
+        task: asyncio.Task[Any] = asyncio.create_task(inventory.run())
+        async with asyncio.timeout(5):
+            await inventory._loaded.wait()
+            vms.stuck.set()
+            read = vms.asked[ON.uuid]
+            while vms.asked[ON.uuid] == read:  # until a poll waits for it
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        begun = vms.asked[OTHER]
+        inventory.look(OTHER)
+        async with asyncio.timeout(1):
+            while vms.asked[OTHER] == begun:
+                await asyncio.sleep(0.01)
+        assert vms.asked[ON.uuid] == read + 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_vm_that_comes_while_all_are_listed_stays() -> None:
+    class Slow(OneIsStuck):
+        """Its list of all VMs is older than what is read of the other one."""
+
+        async def list_domains(self) -> dict[str, str]:
+            await self.free.wait()
+            return {ON.uuid: ON.name}
+
+    async def main() -> None:
+        vms = Slow()
+        inventory = Inventory(cast(Hypervisor, vms))
+        listing = asyncio.create_task(inventory.refresh_all())
+        await asyncio.sleep(0)
+        await inventory.refresh(OTHER)
+        vms.free.set()
+        await listing
+        assert inventory.domains.keys() == {ON.uuid, OTHER}
+        await inventory.refresh_all()  # and goes where it is not listed later, either
+        assert inventory.domains.keys() == {ON.uuid}
 
     asyncio.run(main())
