@@ -157,7 +157,8 @@ class Engine:
 
     def _pause(self) -> float:
         """Seconds until something is due, in slices, since no sleep notices a clock step."""
-        due = [self.next_run(p) for p in self._policies.in_force.values()]
+        reading = self._inventory.loading  # nothing is begun then, and each VM wakes us
+        due = [] if reading else [self.next_run(p) for p in self._policies.in_force.values()]
         due += [self._holds.next_end(), self.pruning.next_due()]
         due += [a.retry_at for a in self._attempts]
         now = self._clock()
