@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,7 @@ from ..inventory import Change, DomainPicture
 from ..journal import about
 from ..model import DomainInfo, JobState, Policy, Problem, Snapshot, SnapshotKey, Status, Verb
 from ..operations import Job
-from ..policy import Telling
+from ..policy import Telling, overall
 from ..store import REMOVED_OUTSIDE, HistoryRow, RunRow
 from ..wire import paths
 from .house import House
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 MANAGER = "org.virtsnap.Snapd1.Manager"
 JOB = "org.virtsnap.Snapd1.Job"
 REVIEW_SECONDS = 0.2
+REVIEW_PART = 0.1
+"""At most so much of the loop's time is for comparing problems: that is work for each VM."""
 AT_ONCE, BREATH_SECONDS = 200, 0.001
 """Snapshots of a domain that is new, told of in one turn of the loop; until the next such turn."""
 LATEST_REVIEW_SECONDS = 60.0
@@ -74,7 +77,7 @@ class Publisher:
         self._telling = Telling()
         self._said: tuple[str, int] | None = None
         self._reverted: set[str] = set()
-        self._review_due = False
+        self._review_due, self._review_took = False, 0.0
         self._later: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         rooms.inventory.on_change(self._on_change)
@@ -311,13 +314,16 @@ class Publisher:
         self._review()
 
     def _review(self) -> None:
-        """Compare the problems with those that were told, soon: one look for many changes."""
+        """Compare the problems with those that were told, soon: one look for many changes, and no
+        more of them than leave the loop to others where each takes long."""
         if not self._review_due:
             self._review_due = True
-            asyncio.get_running_loop().call_later(REVIEW_SECONDS, self._compare_problems)
+            pause = max(REVIEW_SECONDS, self._review_took / REVIEW_PART)
+            asyncio.get_running_loop().call_later(pause, self._compare_problems)
 
     def _compare_problems(self) -> None:
         self._review_due = False
+        begun = time.thread_time()
         if self._later:
             self._later.cancel()
         # some come and go by the clock alone, as what is overdue
@@ -335,9 +341,10 @@ class Publisher:
             if policy := self._house.policy(name):
                 self._signals.changed(policy, "NextRun", "Health")
         manager = self._house.manager
-        if (said := (manager.health, manager.next_run)) != self._said:
+        if (said := (overall(now.values()), manager.next_run)) != self._said:
             self._said = said
             self._signals.changed(manager, "Health", "NextRun")
+        self._review_took = time.thread_time() - begun
 
 
 def _differences(

@@ -6,7 +6,7 @@ from .changes import PolicyChanges
 from .clock import ClockGuard
 from .coverage import Coverage
 from .engine import Engine
-from .health import Health, PolicyHealth
+from .health import Health, PolicyHealth, overall
 from .holds import Holds
 from .newcomers import Newcomers
 from .policies import Policies
@@ -32,6 +32,7 @@ __all__ = [
     "SafetyKeeper",
     "Telling",
     "machine_id",
+    "overall",
     "plan",
     "plan_id",
     "problem",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..inventory import DomainPicture, Inventory
@@ -34,6 +34,12 @@ class PolicyHealth:
     error_name: str
     error_message: str
     health: str
+
+
+def overall(problems: Iterable[Problem]) -> str:
+    """ok, warning or critical: the worst of them."""
+    found = {p.severity for p in problems}
+    return next((severity for severity in _WORST if severity in found), "ok")
 
 
 class Health:
@@ -75,8 +81,7 @@ class Health:
 
     def overall(self) -> str:
         """ok, warning or critical."""
-        found = {p.severity for p in self.problems()}
-        return next((severity for severity in _WORST if severity in found), "ok")
+        return overall(self.problems())
 
     def coverage(self, policy: Policy, picture: DomainPicture) -> Coverage:
         """How a policy, be it in force or not saved yet, fares on a domain that it matches."""

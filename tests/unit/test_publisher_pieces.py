@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -112,5 +113,41 @@ def test_domain_that_goes_meanwhile_takes_back_only_what_was_told(ear: Ear) -> N
         await asyncio.sleep(0.05)
         after = ear.heard[told:]
         assert after == [("removed", f"s{n}") for n in range(told - 1)] + [("removed", "domain")]
+
+    asyncio.run(main())
+
+
+class Slow(Ear):
+    """So many VMs that to work out their problems takes long."""
+
+    connected, loading, next_run = True, False, 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compared = 0
+
+    def problems(self) -> list[Any]:
+        self.compared += 1
+        begun = time.thread_time()
+        while time.thread_time() < begun + 0.1:
+            pass
+        return []
+
+
+def test_problems_that_take_long_to_work_out_are_compared_less_often() -> None:
+    async def main() -> None:
+        slow = Slow()
+        told = Publisher(cast(Any, slow), cast(Any, slow), cast(Any, slow))
+
+        async def change(seconds: float) -> None:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                told._review()
+                await asyncio.sleep(0.02)
+
+        await change(0.9)
+        assert slow.compared == 1
+        while slow.compared == 1:
+            await change(0.1)
 
     asyncio.run(main())
