@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from snapd import __main__ as program
 from snapd import daemon
-from tests.client import Daemon
 from tests.driver.house import House
 
 MODULE = "tests.driver.brief"
@@ -26,7 +25,7 @@ def main() -> None:
 
 def brief(house: House, seconds: float) -> House:
     """Have the house's daemon started so."""
-    house.daemon = Daemon(house.address, house.host, house.folder, (MODULE, str(seconds)))
+    house.serve(house.host, MODULE, str(seconds))
     return house
 
 

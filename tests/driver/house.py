@@ -32,18 +32,19 @@ class House:
     def __init__(self, address: str, folder: Path, host: str = f"test://{HOST}") -> None:
         self.address = address
         self.folder = folder
-        self.host = host
-        self.daemon = Daemon(address, host, folder)
+        self.serve(host)
         self._clients: list[Client] = []
 
     @property
     def store(self) -> Path:
         return self.daemon.state / "store.sqlite"
 
-    def serve(self, host: str) -> None:
-        """Have it started for another libvirt URI, on the same folders."""
+    def serve(self, host: str, *entry: str, system_bus: str = "") -> None:
+        """Have it started for another libvirt URI, on the same folders, with a watch on its loop.
+        entry, system_bus: see turns.entry() and Daemon."""
         self.host = host
-        self.daemon = Daemon(self.address, host, self.folder)
+        watched = turns.entry(self.folder / "turns", *entry)
+        self.daemon = Daemon(self.address, host, self.folder, watched, system_bus)
 
     def start(self) -> Client:
         """Start the daemon; a client of it."""
@@ -83,6 +84,8 @@ class House:
             for client in self._clients:
                 client.__exit__(None, None, None)
         self.daemon.check()
+        if "LD_PRELOAD" not in self.daemon.env:  # libfaketime has who waits for the GIL spin
+            turns.check(self.daemon.log)
 
     # --- its files
 
@@ -109,14 +112,6 @@ class House:
         path = self.folder / "host.xml"
         path.write_text(xml)
         self.serve(f"test://{path}")
-
-    # --- its loop
-
-    def watch_loop(self) -> House:
-        """Have it started with a watch on its loop; see turns."""
-        entry = turns.entry(self.folder / "turns")
-        self.daemon = Daemon(self.address, self.host, self.folder, entry)
-        return self
 
     def longest_turn(self) -> tuple[float, float]:
         """The longest turn since the last time; see turns.longest()."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 from snapd.wire import paths
 from tests.bench.loop import SNAPSHOTS, measured
 from tests.driver.house import House, uuid_of
-
-BLOCKED_MS = 250
-"""Of CPU time, on any machine; the budget is 50, and tests/bench/loop.py prints it."""
+from tests.turns import BLOCKED_MS
 
 
 def test_10000_snapshots_are_told_whole_and_block_nobody(house: House) -> None:
     house.host_of(1, SNAPSHOTS)
-    client = house.watch_loop().start()
+    client = house.start()
     client.rows("ListSnapshots", "", limit=1)
     begun, _clock = house.longest_turn()
     assert begun < BLOCKED_MS

@@ -21,11 +21,10 @@ from tests.bus import PrivateBus, private_bus
 from tests.driver.house import House
 from tests.driver.raw import ERROR, PEER, RETURN, Raw
 from tests.fuzz.run import resident
+from tests.turns import BLOCKED_MS
 
 BURST = 5000
 LIMIT = 64 + 4096
-BLOCKED_MS = 250
-"""Of CPU time, on any machine; tests/bench/loop.py measures it strictly."""
 MIB = 2**20
 
 
@@ -75,7 +74,7 @@ def test_burst_over_what_may_wait_each_call_is_answered_once(running: House) -> 
 
 def test_client_that_never_reads_big_lists_costs_a_bounded_memory(guarded: House) -> None:
     guarded.host_of(1, 3000)
-    guarded.watch_loop().start().rows("ListSnapshots", "", limit=1)
+    guarded.start().rows("ListSnapshots", "", limit=1)
     pid, before = guarded.daemon.pid, resident(guarded.daemon.pid)
     with Raw(guarded.address) as deaf:
         asked = [
@@ -131,7 +130,7 @@ def many_values(client: Raw, mib: int) -> bytes:
 
 
 def test_call_as_large_as_the_bus_takes_blocks_nobody(guarded: House) -> None:
-    guarded.watch_loop().start().rows("ListDomains")
+    guarded.start().rows("ListDomains")
     pid = guarded.daemon.pid
     guarded.longest_turn()
     with Raw(guarded.address) as client:

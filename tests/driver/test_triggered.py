@@ -18,7 +18,7 @@ from snapd.operations import Asker, RevertWish, Wish
 from snapd.settings import Settings
 from snapd.store import Store
 from tests.bus import PrivateBus, private_bus
-from tests.client import Client, Daemon, Row
+from tests.client import Client, Row
 from tests.driver.fake_logind import FakeLogind
 from tests.driver.house import HOST, HOURLY, WEB1, House
 from tests.driver.test_policies import of_policy, slots
@@ -173,8 +173,8 @@ def system_bus() -> Iterator[PrivateBus]:
 def test_slot_that_is_due_while_the_host_stops_is_caught_up_when_it_goes_on(
     house: House, system_bus: PrivateBus
 ) -> None:
-    daemon = Daemon(house.address, house.host, house.folder, system_bus=system_bus.address)
-    house.daemon = daemon
+    house.serve(house.host, system_bus=system_bus.address)
+    daemon = house.daemon
     house.policy("hourly", HOURLY.replace('"web-*"', '"web-1"'))
     client = house.start()
     client.until("its slot", lambda: slots(house))

@@ -25,7 +25,7 @@ def main() -> int:
     args = parser.parse_args()
     with private_bus() as bus, tempfile.TemporaryDirectory() as folder:
         house = House(bus.address, Path(folder))
-        house.watch_loop().daemon.env["MALLOC_ARENA_MAX"] = "1"  # as the test has it
+        house.daemon.env["MALLOC_ARENA_MAX"] = "1"  # as the test has it
         house.daemon.start()
         try:
             work = fuzz(bus.address, house.daemon.pid, args.seed, args.calls)

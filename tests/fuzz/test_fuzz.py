@@ -35,9 +35,7 @@ def test_calls_of_a_seed_are_the_same_again_and_reach_every_method() -> None:
 
 @pytest.mark.timeout(600)
 def test_random_calls_are_answered_by_results_or_named_errors(house: House) -> None:
-    house.watch_loop().daemon.env["MALLOC_ARENA_MAX"] = (
-        "1"  # what glibc keeps for threads is no leak
-    )
+    house.daemon.env["MALLOC_ARENA_MAX"] = "1"  # what glibc keeps for threads is no leak
     house.start()
     work = fuzz(house.address, house.daemon.pid, SEED, CALLS)
     report = asyncio.run(work, debug=False)  # this end is not what is looked at
