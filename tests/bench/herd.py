@@ -60,8 +60,8 @@ timezone = "UTC"
 [keep]
 last = 100
 """
-LEAD_SECONDS = 6  # so long before the minute all is in place, at least
-WATCH_SECONDS = 2  # from so long before until the end guests' signs of life are taken
+LEAD_SECONDS = 15  # so long before the minute all is in place, at least
+WATCH_SECONDS = 12  # from so long before until the end guests' signs of life are taken
 IDLE_SECONDS = 10  # for which nothing is done
 SLOT_SECONDS = 300
 VIRSH, DISK_ONLY, NOTHING = "virsh, a loop", "virsh --disk-only, a loop", "nothing done"
@@ -270,7 +270,7 @@ def real(address: str, folder: Path, images: Path, count: int, runs: int) -> Ite
                 bursts[DISK_ONLY].append(loop(QEMU, herd.names, f"disk-{run}", "--disk-only"))
             herd.merge(f"disk-{run}")
             at = slots.appoint()
-            time.sleep(max(0, at - time.time() - WATCH_SECONDS - 0.2 * count))
+            time.sleep(max(0, at - time.time() - WATCH_SECONDS))
             with herd.living(lives[""]):
                 bursts[""].append(slots.serve(at, count))
             herd.tidy()
