@@ -245,9 +245,43 @@ def test_delete_word_that_means_nothing_deletes_nothing(word: str, aged: House) 
     assert names(aged) == {"by-hand", *AGES}
 
 
-@pytest.mark.parametrize("option", ["--children", "--preview", "--no-wait"])
+def test_delete_several_previewed_shows_each_in_turn_and_deletes_nothing(aged: House) -> None:
+    done = cli(aged, "delete", "web-1", "o*", "by-hand", "--preview")
+    assert (done.code, done.err) == (0, "")
+    titles = [line for line in done.out.splitlines() if line[0] != " "]
+    went = ["old-*", "old-2", "old-1", "by-hand"]
+    assert [title.split(" (")[0] for title in titles] == [
+        f"Delete from VM web-1: snapshot {name}" for name in went
+    ]
+    assert done.out.count("  snapshot: internal, ") == len(went)
+    assert cli(aged, "delete", "web-1", "o*", "--preview", "-q").out == ""
+    assert (names(aged), aged.client.rows("ListJobs")) == ({"by-hand", *AGES}, [])
+
+
+def test_delete_several_previewed_of_which_one_is_pinned_is_refused(aged: House) -> None:
+    aged.client.act("web-1", "old-1", "Pin", "the last good one")
+    done = cli(aged, "delete", "web-1", "old-1", "old-2", "--preview", "--json")
+    answers = {
+        name: aged.client.call("PreviewDelete", "web-1", name) for name in ("old-2", "old-1")
+    }
+    about = {"DomainUUID": WEB1, "DomainName": "web-1"}
+    assert (done.code, done.json["rows"]) == (
+        4,
+        [
+            {**about, "Name": name, "Created": AGES[name], **answer}
+            for name, answer in answers.items()
+        ],
+    )
+    said = cli(aged, "delete", "web-1", "old-1", "old-2", "--preview")
+    assert (said.code, said.out.count("refused now (pinned)")) == (4, 1)
+    assert cli(aged, "delete", "web-1", "old-2", "keep", "--preview").code == 0
+    assert names(aged) == {"by-hand", *AGES}
+
+
+@pytest.mark.parametrize("option", ["--children", "--no-wait"])
 def test_delete_several_with_an_option_for_one_is_wrong_usage(option: str, aged: House) -> None:
     assert cli(aged, "delete", "web-1", "keep", "old-1", option).code == 2
+    assert cli(aged, "delete", "web-1", "keep", "old-1", option, "--preview").code == 2
     assert cli(aged, "delete", "web-1", option, "keep").code == 0
 
 

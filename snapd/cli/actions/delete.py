@@ -17,7 +17,7 @@ from ..output.screen import Screen
 from ..output.text import name
 from ..picking import leaves_first, named
 from .common import described, meant_by, snapshots_of
-from .preview import agreed, show
+from .preview import YES, agreed, show
 from .upkeep import delete_ours
 
 
@@ -33,10 +33,12 @@ async def delete(client: Client, args: Namespace, screen: Screen) -> int:
         _refuse_globs(args.snapshots, meant)
     if len(meant) == 1:
         return await _one(client, args, screen, meant[0])
-    if args.children or args.preview or args.no_wait:
+    if args.children or args.no_wait:
         raise InvalidArgument(
-            f"{len(meant)} snapshots are meant; --children, --preview and --no-wait are for one"
+            f"{len(meant)} snapshots are meant; --children and --no-wait are for one"
         )
+    if args.preview:
+        return await _preview_each(client, screen, meant)
     _ask(screen, meant, yes=args.yes)
     return await _each(client, screen, meant)
 
@@ -92,6 +94,28 @@ async def _one(client: Client, args: Namespace, screen: Screen, meant: Row) -> i
     screen.names(row["Result"]["Deleted"])
     screen.document({"rows": [_done(meant, row)]})
     return 0
+
+
+async def _preview_each(client: Client, screen: Screen, meant: list[Row]) -> int:
+    """Each by itself, as the VM is now, in the order in which they would be deleted."""
+    rows: list[Row] = []
+    for one in meant:
+        which = (one["DomainUUID"], one["Name"])
+        (preview,) = await client.ask("PreviewDelete", *which, created=one["Created"])
+        screen.say(f"Delete from VM {described(one, screen)}.")
+        for line in [*previews.lines(preview, screen.bus), *_maybe_over(preview, rows)]:
+            screen.say(line)
+        rows.append({**_which(one), **preview})
+    screen.format = "delete-previews"
+    screen.document({"rows": rows})
+    return 0 if all(row["Verdict"] == YES for row in rows) else previews.REFUSED
+
+
+def _maybe_over(preview: Row, before: list[Row]) -> list[str]:
+    """Lines for what is in its way and is to be deleted before it. Pure."""
+    in_way = {blocker["Item"] for blocker in preview["Blockers"]}
+    gone = [name(row["Name"]) for row in before if row["Name"] in in_way]
+    return [f"    {one} goes before it, and may then not be in its way" for one in gone]
 
 
 def _ask(screen: Screen, meant: list[Row], *, yes: bool) -> None:

@@ -198,6 +198,7 @@ def _delete(commands: Commands) -> None:
         """virtsnap delete web-1 before-upgrade
         virtsnap delete web-1 one two three          one after the other, children first
         virtsnap delete web-1 'old-*'                all that fit; quoted for the shell
+        virtsnap delete web-1 'old-*' --preview      which these are, and whether each can go
         virtsnap delete web-1 before-upgrade --yes
         virtsnap delete web-1 before-upgrade --children   with all that were made on top of it
         virtsnap delete web-1 --all-ours --dry-run   what would go, and what would stay
