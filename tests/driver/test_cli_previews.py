@@ -113,3 +113,15 @@ def test_delete_on_a_terminal_of_what_is_pinned_is_not_asked_for(running: House)
     assert "[y/N]" not in seen.screen
     assert "refused now (pinned)" in seen.screen and "virtsnap unpin" in seen.screen
     assert names(running) == ["by-hand", "one"]
+
+
+def test_delete_quiet_on_a_terminal_says_what_it_would_do_as_well(running: House) -> None:
+    with terminal(running.address, "delete", "web-1", "by-hand", "-q") as seen:
+        seen.until("[y/N]")
+        assert "  snapshot: internal, " in seen.screen
+        seen.type("n\n")
+        assert seen.end() == 1
+    running.client.act("web-1", "by-hand", "Pin", "the last good one")
+    with terminal(running.address, "delete", "web-1", "by-hand", "-q") as seen:
+        assert seen.end() == 4
+    assert "refused now (pinned)" in seen.screen

@@ -149,6 +149,21 @@ def test_confirm_answered_no_does_nothing(house: House, many: Client) -> None:
     assert set(many.snapshots("vm-0")) == set(OURS)
 
 
+@pytest.mark.parametrize("option", ["-q", "--json"])
+def test_confirm_shows_what_goes_before_it_asks_also_where_the_answer_is_for_a_program(
+    house: House, few: Client, option: str
+) -> None:
+    with terminal(house.address, "policy", "confirm", "p", "vm-0", option) as seen:
+        seen.until("Delete this snapshot of VM vm-0? [y/N]")
+        before = seen.screen.splitlines()
+        seen.type("n\n")
+        assert seen.end() == 1
+    assert before[0].startswith("  s-0 (2023-11-14 ")
+    assert before[0].endswith("): p: no rule keeps it")
+    assert before[1] == "let go: 1 of 3 snapshots"
+    assert len(few.snapshots("vm-0")) == 3
+
+
 def test_confirm_deletes_nothing_else_than_what_was_shown(house: House, many: Client) -> None:
     with terminal(house.address, "policy", "confirm", "p", "vm-0") as seen:
         seen.until("[y/N]")

@@ -42,13 +42,16 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
     )
     slots = await client.ask("PreviewSchedule", policy.name, definition=definition, count=1)
     first = times.moment(slots[0][0], screen.now) if slots[0] else "none"
-    _show(screen, policy, covered, domains, first)
+    about = _about(policy, covered, domains, first)
+    for line in about:
+        screen.say(line)
+    _show(screen, policy, covered, domains)
     for warning in warnings:
         screen.note(f"warning: {warning.item}: {warning.message}", "warning")
     revision = present["Revision"] if present else ""
     if revision != policy.revision:
         what = "Replace" if present else "Put in force"
-        confirm(screen, f"{what} policy {policy.name}?", yes=args.yes)
+        confirm(screen, f"{what} policy {policy.name}?", yes=args.yes, about=about)
         revision = await client.act(
             "SetPolicy", policy.name, definition, if_revision=revision or None
         )
@@ -96,16 +99,17 @@ def _refuse(policy: Policy, present: Row | None) -> None:
         )
 
 
-def _show(
-    screen: Screen, policy: Policy, covered: list[Row], domains: list[Row], first: str
-) -> None:
+def _about(policy: Policy, covered: list[Row], domains: list[Row], first: str) -> list[str]:
     keep = policy.definition.get("keep")
     rules = keeps(keep) if isinstance(keep, dict) else ""
-    screen.say(
+    return [
         f"policy {policy.name}: {when(policy.definition)} ({policy.timezone}), keeps {rules}, "
-        f"{'with' if policy.memory else 'without'} RAM"
-    )
-    screen.say(f"it covers {len(covered)} of {len(domains)} VMs; first run {first}")
+        f"{'with' if policy.memory else 'without'} RAM",
+        f"it covers {len(covered)} of {len(domains)} VMs; first run {first}",
+    ]
+
+
+def _show(screen: Screen, policy: Policy, covered: list[Row], domains: list[Row]) -> None:
     by_uuid = {row["UUID"]: row for row in domains}
     rows = []
     for row in covered:

@@ -49,11 +49,11 @@ async def agreed(
     if screen.can_ask and not (yes or screen.json):
         (preview,) = await client.ask(f"Preview{verb}", vm, snapshot, **options)
         if preview["Verdict"] != YES:
-            screen.note(question)
+            screen.aside(question)
         for line in previews.lines(preview, screen.bus):
-            screen.note(line)
+            screen.aside(line)
         if preview["Verdict"] != YES:
-            screen.note("nothing was done")
+            screen.aside("nothing was done")
             return False
     confirm(screen, question, yes=yes)
     return True

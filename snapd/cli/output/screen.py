@@ -61,6 +61,10 @@ class Screen:
         if self.text:
             _write(sys.stderr, line, word)
 
+    def aside(self, line: str, word: str = "") -> None:
+        """A line that a person is to have read before a question, whatever the answer's form."""
+        _write(sys.stderr, line, word)
+
     def table(self, columns: Sequence[Column | str], rows: Sequence[Sequence[str]]) -> None:
         """Rows of cells, each cell as it is to be read, in aligned columns that fit the terminal,
         by what the columns say of themselves; without a terminal all is shown."""
