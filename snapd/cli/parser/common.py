@@ -148,7 +148,7 @@ def bus_options(parser: argparse.ArgumentParser, *, top: bool) -> None:
 class Names:
     """What a shell offers for an argument, looked up only when it asks. kind: vm, snapshot (of the
     VM that was typed), foreign, trial (of those, the ones of that origin), policy, job, template,
-    file."""
+    file, key (of a policy, with its =)."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -155,12 +155,13 @@ def _set(commands: Commands) -> None:
         virtsnap policy set nightly limits.min_free=20GiB --yes""",
     )
     policy_argument(parser)
-    parser.add_argument(
+    changes = parser.add_argument(
         "changes",
         metavar="KEY=VALUE",
         nargs="+",
         help="a key as in a policy file, those of tables as keep.daily; KEY= takes it out",
     )
+    offer(changes, "key")
     yes_option(parser)
 
 
