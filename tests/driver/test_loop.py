@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from snapd.wire import paths
 from tests.bench.loop import SNAPSHOTS, measured
 from tests.driver.house import House, uuid_of
@@ -11,6 +13,7 @@ BLOCKED_MS = 250
 """Of CPU time, on any machine; the budget is 50, and tests/bench/loop.py prints it."""
 
 
+@pytest.mark.slow
 def test_10000_snapshots_are_told_whole_and_block_nobody(house: House) -> None:
     house.host_of(1, SNAPSHOTS)
     client = watched(house).start()
