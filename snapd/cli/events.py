@@ -28,7 +28,7 @@ RUN = "PolicyRunFinished"
 JOB = "JobEnded"
 GONE, BACK, LEFT_OUT = "DaemonGone", "DaemonBack", "LeftOut"
 AGAIN = 5.0
-"""Seconds until a daemon that did not answer is asked anew."""
+"""Seconds until a daemon is asked anew that did not answer, or may yet forget a problem."""
 _LOOK, _OWNER = "look", "owner"
 
 
@@ -41,7 +41,9 @@ class Events:
         self._backlog: Backlog[tuple[str, list[object], int]] = Backlog()
         self._owner = ""
         self._known: dict[str, Row] = {}
-        self._unsure = True  # whether _known are really all
+        self._unsure = True  # whether _known may come to differ from what there is, with no signal
+        self._whole = False  # whether the daemon had read all VMs at the last look
+        self._due: asyncio.TimerHandle | None = None
 
     async def listen(self) -> None:
         """Hear from now on; events() tells it."""
@@ -106,8 +108,10 @@ class Events:
         self._put(_OWNER, [signal.body[2]])
 
     def _changed(self, signal: Signal) -> None:
-        if self._unsure and {"Loading", "Connected"} & set(signal.body[1]):
-            self._put(_LOOK, [])
+        """Health is told whenever the daemon has looked at its problems and told what is new."""
+        changed = set(signal.body[1])
+        if self._unsure and changed & {"Loading", "Connected", "Health"}:
+            self._put(_LOOK, [self._whole and "Health" in changed])
 
     def _put(self, what: str, body: list[object]) -> None:
         always = what in (_LOOK, _OWNER)
@@ -119,7 +123,7 @@ class Events:
         if what == _OWNER:
             return await self._another(str(body[0]))
         if what == _LOOK:
-            return await self._look() if self._unsure else []
+            return await self._look(told=bool(body[0])) if self._unsure else []
         if what == JOB:
             return await self._job(str(body[0]), when)
         uuid, second, detail = str(body[0]), str(body[1]), body[2]
@@ -158,12 +162,15 @@ class Events:
         the problems that there are."""
         if owner == self._owner:
             return []
-        self._owner, self._unsure = owner, True
+        self._owner, self._unsure, self._whole = owner, True, False
         return [_event(BACK), *await self._look()] if owner else [_event(GONE)]
 
-    async def _look(self) -> list[Row]:
+    async def _look(self, *, told: bool = False) -> list[Row]:
         """The differences between the problems that are known and those that there are. While VMs
-        are still being read, nothing counts as cleared, and a look is due when they are."""
+        are still being read, nothing counts as cleared, and a look is due when they are. What is
+        over before the daemon has told of it raises no signal, so that another look is due when it
+        has. told: it has told of what there was after all was read.
+        """
         if not self._owner:
             return []
         try:
@@ -173,17 +180,28 @@ class Events:
             if isinstance(error, WireError) and error.name == fault.DISCONNECTED:
                 raise
             self._unsure = True
-            asyncio.get_running_loop().call_later(AGAIN, partial(self._put, _LOOK, []))
+            self._again()
             return []
-        self._unsure = not manager["Connected"] or manager["Loading"]
+        self._whole = manager["Connected"] and not manager["Loading"]
         there = {row["ID"]: row for row in rows if self._wanted(row)}
-        told = []
-        if not self._unsure:
-            over = [row for identity, row in self._known.items() if identity not in there]
-            told += [event for row in over for event in self._problem(CLEARED, row, _now())]
-        for row in there.values():
-            told += self._problem(RAISED, row, row["Since"] or _now())
-        return told
+        gone = [row for key, row in self._known.items() if key not in there and self._whole]
+        over = [event for row in gone for event in self._problem(CLEARED, row, _now())]
+        new = [
+            event
+            for row in there.values()
+            for event in self._problem(RAISED, row, row["Since"] or _now())
+        ]
+        self._unsure = not (self._whole and told) or bool(new)
+        if self._whole and self._unsure:
+            self._again()
+        return over + new
+
+    def _again(self) -> None:
+        """Look once more in a while."""
+        if self._due:
+            self._due.cancel()
+        loop = asyncio.get_running_loop()
+        self._due = loop.call_later(AGAIN, partial(self._put, _LOOK, [False]))
 
     def _wanted(self, row: Row) -> bool:
         return not self._uuid or row["DomainUUID"] in ("", self._uuid)

@@ -113,6 +113,23 @@ def test_notify_once_a_problem_also_when_the_daemon_is_started_again(
         assert seen.interrupt() == 130
 
 
+def test_notify_closes_what_is_over_before_a_new_daemon_has_told_of_it(
+    house: House, desktop: FakeDesktop
+) -> None:
+    house.policy("all", HOURLY.replace('"web-*"', '"*"'))
+    client = house.start()
+    with watching(house.address, "--notify", session=desktop.address) as seen:
+        for number in range(1, 4):
+            client.call("Hold", "web-1", "", 0, "moving")
+            shows(seen, desktop, number)
+            house.again()
+            seen.notes("running again", number)
+            client.call("Unhold", "web-1", "")
+            seen.until(lambda count=number: len(desktop.closed) == count)
+        assert seen.interrupt() == 130
+    assert desktop.closed == [1, 2, 3]
+
+
 @pytest.mark.parametrize("markup", [True, False])
 def test_notify_hostile_texts_are_shown_as_they_are_and_obeyed_by_nobody(
     markup: bool, played: Played, session: PrivateBus
