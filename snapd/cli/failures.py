@@ -10,7 +10,7 @@ from ..errors import SnapdError, by_name
 from ..wire import fault
 from ..wire.fault import WireError
 from .output.screen import Screen
-from .output.text import command
+from .output.text import command, on_bus
 
 FAILED, NOT_AUTHORIZED, UNAVAILABLE = 1, 5, 6
 _ERROR = f"{fault.FREEDESKTOP}.Error."
@@ -82,6 +82,7 @@ def _show(
     hints: Sequence[str] = (),
 ) -> int:
     """job: the row of the one that failed. hints: lines for people behind the sentence."""
+    sentence = on_bus(sentence, screen.bus)
     job = job or {}
     number = f" (job {job['Path'].rpartition('/')[2]})" if job else ""
     lines = [f"virtsnap: {sentence}{number}"]

@@ -53,6 +53,20 @@ def test_unknown_snapshot_says_how_to_see_those_that_there_are(shared: House) ->
     assert done.err.splitlines()[-1].strip() == seen
 
 
+def test_error_of_the_daemon_names_a_command_that_is_typed_on_the_same_bus(
+    shared: House, two: tuple[House, House]
+) -> None:
+    with_bus = f"'virtsnap --bus-address {shared.address} status' lists them"
+    assert with_bus in virtsnap(shared.address, "list", "qqqq").err
+    assert with_bus in virtsnap(shared.address, "list", "qqqq", "--json").error["message"]
+    no_policy = virtsnap(shared.address, "policy", "show", "qqqq").err
+    assert f"'virtsnap --bus-address {shared.address} policy list' shows" in no_policy
+    assert "; 'virtsnap --session status' lists them" in run("list", "--session", "qqqq").err
+    assert "; 'virtsnap status' lists them" in run("list", "qqqq").err
+    command = no_policy.split("'")[3].split()
+    assert run(*command[1:]).code == 0
+
+
 def test_hostile_names_are_safe_and_no_markup(house: House) -> None:
     text = HOST.read_text().replace("<name>web-2</name>", "<name>[red]web&#x202e;2{}</name>")
     house.serve_text(text)

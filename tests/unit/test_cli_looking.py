@@ -271,7 +271,12 @@ def test_gone_facts_without_a_delete_say_so() -> None:
     ],
 )
 def test_came_of_says_what_a_job_did(result: dict[str, Any], said: list[str]) -> None:
-    assert jobs.came_of(result) == said
+    assert jobs.came_of(result, "system") == said
+
+
+def test_came_of_names_a_command_for_the_same_bus() -> None:
+    said = ["1 findings: 'virtsnap --session audit' shows them"]
+    assert jobs.came_of({"Findings": [{}]}, "session") == said
 
 
 @pytest.mark.parametrize(

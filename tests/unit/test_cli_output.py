@@ -185,7 +185,40 @@ def test_told_every_word_in_the_code_is_known() -> None:
     assert [word for word in sorted(found) if ways.told([word], "system") == [word]] == []
 
 
+@pytest.mark.parametrize("word", ["unpin", "delete-branch"])
+def test_told_command_is_one_for_the_same_bus(word: str) -> None:
+    (system,), (session,) = ways.told([word], "system"), ways.told([word], "session")
+    assert "'virtsnap " in system
+    assert session == system.replace("'virtsnap ", "'virtsnap --session ")
+
+
 # --- errors
+
+
+@pytest.mark.parametrize("bus", ["session", "unix:path=/run/other"])
+@pytest.mark.parametrize("json_", [False, True])
+def test_error_names_commands_of_the_daemon_as_they_are_typed_on_the_same_bus(
+    bus: str, json_: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As all are written in the daemon's errors."""
+    sources = (path for path in SNAPD.rglob("*.py") if "cli" not in path.parts)
+    written = {
+        each for path in sources for each in re.findall("'virtsnap [^']*'", path.read_text())
+    }
+    assert {"'virtsnap status'", "'virtsnap policy list'"} <= written
+    screen = Screen(json=json_)
+    screen.bus = bus
+    option = "--session" if bus == "session" else f"--bus-address {bus}"
+    for command in written:
+        error = errors.NoSuchDomain(f"no VM 'virtsnap 1'; {command} lists them")
+        failures.report(screen, error)
+        failures.report(screen, failures.JobFailed(row(ErrorMessage=error.message)))
+        typed = command.replace("virtsnap", f"virtsnap {option}")
+        said = capsys.readouterr().err
+        assert said.count(f"no VM 'virtsnap 1'; {typed} lists them") == 2
+    screen.bus = "system"
+    failures.report(screen, errors.NoSuchDomain("no VM; 'virtsnap status' lists them"))
+    assert "no VM; 'virtsnap status' lists them" in capsys.readouterr().err
 
 
 def row(**values: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..client import Client, Row
 from ..failures import explain
 from ..output import plugin, prometheus
 from ..output.screen import Screen
+from ..output.text import on_bus
 from ..verdict import MUTE, RUNNING, STOPPED, UNKNOWN, Seen, Status, findings, part, status
 
 SYSTEMD, SYSTEMD_PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
@@ -50,7 +51,7 @@ def unknown(screen: Screen, error: Exception, *, for_file: bool = False) -> int:
     elif isinstance(error, WireError):
         why, _code = explain(error, screen.bus)
     else:
-        why = str(error) or type(error).__name__
+        why = on_bus(str(error), screen.bus) or type(error).__name__
     if for_file:
         screen.note(f"virtsnap: {why}")
         return Status.UNKNOWN

@@ -7,6 +7,7 @@ is two rows, or the terminal obeys it.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,16 @@ def command(bus: str, *words: str, options: Sequence[str] = ()) -> str:
         guarded.insert(dashed, "--")
     guarded[1:1] = options
     return shlex.join(["virtsnap", *where, *guarded])
+
+
+def on_bus(sentence: str, bus: str) -> str:
+    """A sentence with the commands in it, `'virtsnap policy list'`, as they are to be typed on the
+    same bus: the daemon does not know by which one it was asked."""
+    return re.sub(
+        "'virtsnap ([A-Za-z][A-Za-z ]*)'",
+        lambda found: f"'{command(bus, *found[1].split())}'",
+        sentence,
+    )
 
 
 def typable(text: str, other: str) -> str:

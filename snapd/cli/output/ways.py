@@ -21,8 +21,8 @@ _WAYS = {
     "merged, virsh snapshot-delete --metadata",
     "define": "make the VM persistent: virsh define",
     "delete": "delete the snapshot again",
-    "delete-branch": "delete, or unpin, what branches off, the end of a branch first: virtsnap "
-    "delete VM SNAPSHOT; the next run then merges the rest",
+    "delete-branch": "delete, or unpin, what branches off, the end of a branch first: "
+    "'virtsnap delete VM SNAPSHOT'; the next run then merges the rest",
     "delete-checkpoints": "delete its checkpoints: virsh checkpoint-list, virsh checkpoint-delete",
     "delete-children": "delete those that stand on it first",
     "delete-others": "delete other snapshots of the VM: each is merged away",
@@ -57,7 +57,7 @@ _WAYS = {
     "start": "start the VM: virsh start",
     "stop-other-vm": "shut the other VM off first",
     "try-again": "try again in a while",
-    "unpin": "take the pin off: virtsnap unpin VM SNAPSHOT",
+    "unpin": "take the pin off: 'virtsnap unpin VM SNAPSHOT'",
     "upgrade-libvirt": "libvirt 12.1 or newer does it",
     "virsh": "use virsh",
     "wait": "wait until it is done, and try again",
@@ -91,4 +91,4 @@ def _told(word: str, bus: str, problem: Mapping[str, Any]) -> str:
     if word == "confirm-prune":
         words = (problem.get("Policy") or "POLICY", problem.get("DomainUUID") or "VM")
         return f"see what would go, and agree: {text.command(bus, 'policy', 'confirm', *words)}"
-    return _WAYS.get(word, word)
+    return text.on_bus(_WAYS.get(word, word), bus)
