@@ -54,6 +54,10 @@ def shows(seen: Watcher, desktop: FakeDesktop, count: int) -> None:
     seen.until(lambda: len(desktop.shown) == count)
 
 
+def closes(seen: Watcher, desktop: FakeDesktop, count: int) -> None:
+    seen.until(lambda: len(desktop.closed) == count)
+
+
 def test_notify_shows_each_problem_of_the_daemon_and_closes_it_when_it_is_over(
     house: House, desktop: FakeDesktop
 ) -> None:
@@ -125,7 +129,7 @@ def test_notify_closes_what_is_over_before_a_new_daemon_has_told_of_it(
             house.again()
             seen.notes("running again", number)
             client.call("Unhold", "web-1", "")
-            seen.until(lambda count=number: len(desktop.closed) == count)
+            closes(seen, desktop, number)
         assert seen.interrupt() == 130
     assert desktop.closed == [1, 2, 3]
 

@@ -121,12 +121,12 @@ class Chained(Refusing):
         assert member == "PreviewDelete"
         _uuid, name = arguments
         below = {"a": "b", "b": "x"}.get(name)
-        blockers = [{"Reason": "not-in-chain", "Item": below, "Message": "no", "Ways": []}]
+        blocker = {"Reason": "not-in-chain", "Item": below, "Message": "no", "Ways": list[str]()}
         nothing = dict.fromkeys(("Kind", "Consistency", "FinalState"), "")
         numbers = dict.fromkeys(("PauseMilliseconds", "SpaceNeed", "SpaceHave"), 0)
         lists: dict[str, Any] = {"Disks": [], "DisksLeftOut": [], "Loses": [], "Foreign": False}
         verdict = {"Verdict": "not-in-chain" if below else "yes"}
-        return [{**nothing, **numbers, **lists, **verdict, "Blockers": blockers if below else []}]
+        return [{**nothing, **numbers, **lists, **verdict, "Blockers": [blocker] if below else []}]
 
 
 def test_preview_of_several_says_where_what_is_in_the_way_goes_before(
