@@ -111,7 +111,8 @@ def test_delete_on_a_terminal_of_what_is_pinned_is_not_asked_for(running: House)
     with terminal(running.address, "delete", "web-1", "one") as seen:
         assert seen.end() == 4
     assert "[y/N]" not in seen.screen
-    assert "refused now (pinned)" in seen.screen and "virtsnap unpin" in seen.screen
+    unpin = f"'virtsnap --bus-address {running.address} unpin VM SNAPSHOT'"
+    assert "refused now (pinned)" in seen.screen and unpin in seen.screen
     assert names(running) == ["by-hand", "one"]
 
 
