@@ -29,6 +29,9 @@ JOB = "JobEnded"
 GONE, BACK, LEFT_OUT = "DaemonGone", "DaemonBack", "LeftOut"
 AGAIN = 5.0
 """Seconds until a daemon is asked anew that did not answer, or may yet forget a problem."""
+SETTLED = 75.0
+"""Seconds after which a daemon that has read all VMs has told of each problem that is over: it
+looks once a minute. What is over before its first look raises no signal."""
 _LOOK, _OWNER = "look", "owner"
 
 
@@ -42,7 +45,7 @@ class Events:
         self._owner = ""
         self._known: dict[str, Row] = {}
         self._unsure = True  # whether _known may come to differ from what there is, with no signal
-        self._whole = False  # whether the daemon had read all VMs at the last look
+        self._sure_at = 0.0  # when they cannot any more, 0 = not all VMs are read
         self._due: asyncio.TimerHandle | None = None
 
     async def listen(self) -> None:
@@ -108,10 +111,8 @@ class Events:
         self._put(_OWNER, [signal.body[2]])
 
     def _changed(self, signal: Signal) -> None:
-        """Health is told whenever the daemon has looked at its problems and told what is new."""
-        changed = set(signal.body[1])
-        if self._unsure and changed & {"Loading", "Connected", "Health"}:
-            self._put(_LOOK, [self._whole and "Health" in changed])
+        if self._unsure and {"Loading", "Connected", "Health"} & set(signal.body[1]):
+            self._put(_LOOK, [])
 
     def _put(self, what: str, body: list[object]) -> None:
         always = what in (_LOOK, _OWNER)
@@ -123,7 +124,7 @@ class Events:
         if what == _OWNER:
             return await self._another(str(body[0]))
         if what == _LOOK:
-            return await self._look(told=bool(body[0])) if self._unsure else []
+            return await self._look() if self._unsure else []
         if what == JOB:
             return await self._job(str(body[0]), when)
         uuid, second, detail = str(body[0]), str(body[1]), body[2]
@@ -162,15 +163,12 @@ class Events:
         the problems that there are."""
         if owner == self._owner:
             return []
-        self._owner, self._unsure, self._whole = owner, True, False
+        self._owner, self._unsure, self._sure_at = owner, True, 0.0
         return [_event(BACK), *await self._look()] if owner else [_event(GONE)]
 
-    async def _look(self, *, told: bool = False) -> list[Row]:
+    async def _look(self) -> list[Row]:
         """The differences between the problems that are known and those that there are. While VMs
-        are still being read, nothing counts as cleared, and a look is due when they are. What is
-        over before the daemon has told of it raises no signal, so that another look is due when it
-        has. told: it has told of what there was after all was read.
-        """
+        are still being read, nothing counts as cleared, and a look is due when they are."""
         if not self._owner:
             return []
         try:
@@ -182,17 +180,19 @@ class Events:
             self._unsure = True
             self._again()
             return []
-        self._whole = manager["Connected"] and not manager["Loading"]
+        whole = manager["Connected"] and not manager["Loading"]
         there = {row["ID"]: row for row in rows if self._wanted(row)}
-        gone = [row for key, row in self._known.items() if key not in there and self._whole]
+        gone = [row for key, row in self._known.items() if key not in there and whole]
         over = [event for row in gone for event in self._problem(CLEARED, row, _now())]
         new = [
             event
             for row in there.values()
             for event in self._problem(RAISED, row, row["Since"] or _now())
         ]
-        self._unsure = not (self._whole and told) or bool(new)
-        if self._whole and self._unsure:
+        now = asyncio.get_running_loop().time()
+        self._sure_at = (self._sure_at or now + SETTLED) if whole else 0.0
+        self._unsure = not whole or now < self._sure_at
+        if whole and self._unsure:
             self._again()
         return over + new
 
@@ -201,7 +201,7 @@ class Events:
         if self._due:
             self._due.cancel()
         loop = asyncio.get_running_loop()
-        self._due = loop.call_later(AGAIN, partial(self._put, _LOOK, [False]))
+        self._due = loop.call_later(AGAIN, partial(self._put, _LOOK, []))
 
     def _wanted(self, row: Row) -> bool:
         return not self._uuid or row["DomainUUID"] in ("", self._uuid)
