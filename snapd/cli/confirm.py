@@ -31,5 +31,7 @@ def confirm(screen: Screen, question: str, *, yes: bool, about: Sequence[str] = 
         answer = sys.stdin.readline()
     finally:
         signal.signal(signal.SIGINT, ours)
+    if not answer.endswith("\n"):  # its end was typed, and the cursor stands behind the question
+        screen.aside("")
     if answer.strip().lower() not in YES:
         raise Cancelled("nothing was done")

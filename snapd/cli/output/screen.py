@@ -143,4 +143,24 @@ def _write(stream: TextIO, line: str, word: str = "") -> None:
     shown = text.safe(line)
     if word and colours.wanted(stream):
         shown = colours.painted(shown, word)
-    print(shown, file=stream)
+    if stream is not sys.stderr:
+        print(shown, file=stream)
+        return
+    try:
+        print(shown, file=stream)
+    except OSError:
+        _give_up_beside()
+
+
+def flush_beside() -> None:
+    """Write what standard error has left to write, if it can be."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _give_up_beside()
+
+
+def _give_up_beside() -> None:
+    """Let nothing more be written on standard error, which takes no more: that changes neither the
+    answer nor the exit code, and Python's own flush at the exit would."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
