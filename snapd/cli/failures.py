@@ -108,8 +108,7 @@ def explain(error: WireError, bus: str) -> tuple[str, int]:
         why = "" if error.name in _NOT_RUNNING else f" ({error.text})"
         return f"virtsnapd is not running on {place}{why}; {_start(bus)}", UNAVAILABLE
     if error.name == fault.NO_SERVER:
-        where = "; there is none after su or sudo: log in as that user" if bus == "session" else ""
-        return f"{place} cannot be reached: {error.text}{where}", UNAVAILABLE
+        return f"{place} cannot be reached: {error.text}{_other_bus(error, bus)}", UNAVAILABLE
     if error.name in (fault.DISCONNECTED, fault.NO_REPLY):
         asked = f"what was asked for may have been done: {command(bus, 'history')} shows it"
         return f"virtsnapd on {place} did not answer ({error.text}); {asked}", UNAVAILABLE
@@ -134,6 +133,23 @@ def _ways_in(code: int, sentence: str, bus: str) -> list[str]:
         "where a password can be typed: on a terminal with pkttyagent (ssh -t HOST virtsnap ...) "
         "or a desktop, without --no-ask-password",
     ]
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether a bus could not be reached since nobody is at its address."""
+    return isinstance(error.__cause__, (FileNotFoundError, ConnectionRefusedError))
+
+
+def _other_bus(error: WireError, bus: str) -> str:
+    """What to do about a bus that cannot be reached, where that is known."""
+    if bus == "session":
+        return "; there is none after su or sudo: log in as that user"
+    if bus == "system":
+        return "; start it: systemctl start dbus" if is_gone(error) else ""
+    wrong = error.__cause__ is None or isinstance(error.__cause__, ValueError)
+    if wrong or is_gone(error):
+        return "; give --bus-address one that runs, unix:path=SOCKET, or leave it out"
+    return ""
 
 
 def _start(bus: str) -> str:

@@ -75,7 +75,8 @@ def _check(commands: Commands) -> None:
         "check",
         "check.check",
         "tell monitoring whether all is well; never starts virtsnapd, which is CRITICAL when it is "
-        "not running; exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN",
+        "not running, as where there is no system bus; a bus that cannot be reached for another "
+        "reason is UNKNOWN; exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN",
         """virtsnap check
         virtsnap check web-1 --policy nightly    what is about this VM under this policy
         virtsnap check --timeout 10s
