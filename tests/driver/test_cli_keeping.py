@@ -95,6 +95,31 @@ def test_keeping_refused_has_the_exit_code_of_its_error(
     assert cli(shared, *arguments).code == code
 
 
+@pytest.mark.parametrize(
+    ("words", "which"),
+    [
+        (["describe", "web-1", "by-hand"], "snapshot by-hand of VM web-1"),
+        (["create", "web-1", "new", "--description"], "snapshot new of VM web-1"),
+        (["create", "web-1", "--preview", "--description"], "a snapshot of VM web-1"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("y\x1b[31m", "has '\\x1b', which XML cannot hold; leave it out"),
+        ("\ufffe", "has '\\ufffe', which XML cannot hold; leave it out"),
+        ("ä" * 2049, "has 4098 bytes, at most 4096; shorten it"),
+    ],
+    ids=ascii,
+)
+def test_description_that_cannot_be_kept_says_of_which_snapshot_and_what_is_wrong(
+    shared: House, words: list[str], which: str, text: str, says: str
+) -> None:
+    done = cli(shared, *words, text)
+    assert (done.code, done.err) == (2, f"virtsnap: {which}: the description {says}\n")
+
+
 def test_quiet_is_the_names_of_what_it_was_done_to(running: House) -> None:
     def quiet(*words: str) -> tuple[str, str]:
         done = cli(running, *words, "-q")
