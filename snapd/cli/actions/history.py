@@ -7,22 +7,24 @@ from argparse import Namespace
 from ...errors import PREFIX
 from ..client import Client, Row
 from ..output import times
-from ..output.people import who
+from ..output.people import by, who
 from ..output.screen import Screen
 from ..output.tables import Column
 from ..output.text import name
 from .common import nothing_of
 
+DONE = "done"
 COLUMNS = [
-    Column("TIME"),
-    Column("AGE", spare=3),
+    Column("TIME", spare=3),
+    Column("AGE"),
     Column("VERB"),
     Column("VM"),
     Column("SNAPSHOT"),
-    Column("BY", spare=2),
-    Column("REASON", spare=1, free=True),
+    Column("BY", spare=1),
+    Column("REASON", spare=2, free=True),
     Column("RESULT", free=True, words=True),
 ]
+"""Who did it and why is what it is for: how long ago it was will do for when."""
 
 
 async def history(client: Client, args: Namespace, screen: Screen) -> int:
@@ -54,15 +56,18 @@ def _nothing(args: Namespace) -> str:
 
 
 def cells(row: Row, screen: Screen, *, told: bool = True) -> list[str]:
-    """One act. told: say which VM, too."""
+    """One act. told: say which VM, too. The result only where it is another one than nearly always,
+    and beside what was done to a policy, itself, that is who did it."""
     since = f"after {times.minute(row['NotBefore'])}, " if row["NotBefore"] else ""
+    of_vm = bool(row["DomainUUID"] or row["SnapshotName"])
+    what = name(row["SnapshotName"]) if row["SnapshotName"] else ""
     return [
         since + times.minute(row["Time"]),
         times.age(row["Time"], screen.now),
         row["Verb"],
         name(row["DomainName"]) if row["DomainName"] and told else "",
-        name(row["SnapshotName"]) if row["SnapshotName"] else "",
-        who(row),
+        what if of_vm or not row["Policy"] else f"policy {row['Policy']}",
+        by(row) if of_vm else who({**row, "Policy": ""}),
         row["Reason"],
-        row["Result"].removeprefix(PREFIX),
+        "" if row["Result"] == DONE else row["Result"].removeprefix(PREFIX),
     ]
