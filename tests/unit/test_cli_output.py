@@ -166,6 +166,12 @@ def test_command_typed_in_a_shell_means_what_it_was_made_for(
 def test_typable_name_with_controls_is_given_by_its_uuid() -> None:
     assert text.typable("web", "UUID") == "web"
     assert text.typable("a\nb", "UUID") == "UUID"
+    assert text.typable("", "UUID") == "UUID"
+
+
+def test_typable_name_that_is_taken_for_a_uuid_is_given_by_its_own() -> None:
+    assert text.typable("AAAAAAAA-2222-4222-8222-222222222202", "UUID") == "UUID"
+    assert text.typable("22222222-2222-4222-8222-22222222220g", "UUID") != "UUID"
 
 
 # --- ways
@@ -190,6 +196,36 @@ def test_told_command_is_one_for_the_same_bus(word: str) -> None:
     (system,), (session,) = ways.told([word], "system"), ways.told([word], "session")
     assert "'virtsnap " in system
     assert session == system.replace("'virtsnap ", "'virtsnap --session ")
+
+
+@pytest.mark.parametrize("word", ["reload", "restart", "allow-devices"])
+def test_told_systemctl_is_for_the_manager_of_the_same_bus(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/mine")
+    (system,), (session,) = ways.told([word], "system"), ways.told([word], "session")
+    assert re.search("systemctl [a-z]+ virtsnapd", system)
+    assert re.search("systemctl --user [a-z]+ virtsnapd", session)
+    assert ways.told([word], "unix:path=/mine") == [session]
+    assert "systemctl" not in ways.told([word], "unix:path=/other")[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "policy", "command"),
+    [
+        ("unhold", "", "unhold web-1"),
+        ("unhold", "nightly", "unhold --policy nightly web-1"),
+        ("audit", "", "audit web-1"),
+        ("policy-run", "nightly", "policy run nightly web-1"),
+        ("confirm-prune", "nightly", "policy confirm nightly web-1"),
+    ],
+)
+def test_told_command_names_the_vm_by_its_name(word: str, policy: str, command: str) -> None:
+    problem = {"DomainUUID": "uuid-of-it", "DomainName": "web-1", "Policy": policy}
+    (way,) = ways.told([word], "system", problem)
+    assert way.endswith(f"virtsnap {command}")
+    (odd,) = ways.told([word], "system", problem | {"DomainName": "web\n1"})
+    assert odd.endswith(f"virtsnap {command}".replace("web-1", "uuid-of-it"))
 
 
 # --- errors
