@@ -218,6 +218,7 @@ def test_delete_glob_is_a_name_first(aged: House) -> None:
 def test_delete_glob_where_nobody_can_be_asked_needs_yes(aged: House) -> None:
     refused = cli(aged, "delete", "web-1", "o*")
     assert refused.code == 2 and "o* means 3 snapshots of VM web-1" in refused.err
+    assert "k* means 1 snapshot of VM web-1, " in cli(aged, "delete", "web-1", "k*").err
     assert names(aged) == {"by-hand", *AGES}
 
 

@@ -64,10 +64,14 @@ def _refuse_globs(words: list[str], meant: list[Row]) -> None:
     names = {row["Name"] for row in meant}
     if globs := [word for word in words if word not in names and set(word) & set("*?[")]:
         raise InvalidArgument(
-            f"{name(globs[0])} means {len(meant)} snapshots of VM {name(meant[0]['DomainName'])}, "
-            "and nobody can be asked here: --yes deletes them",
+            f"{name(globs[0])} means {_many(meant)} of VM {name(meant[0]['DomainName'])}, "
+            f"and nobody can be asked here: --yes deletes {'them' if len(meant) > 1 else 'it'}",
             item=globs[0],
         )
+
+
+def _many(rows: list[Row]) -> str:
+    return f"{len(rows)} {'snapshot' if len(rows) == 1 else 'snapshots'}"
 
 
 async def _told_by_daemon(client: Client, vm: str, word: str, tree: list[Row]) -> Row:

@@ -54,7 +54,8 @@ async def jobs(client: Client, args: Namespace, screen: Screen) -> int:
     screen.table(_COLUMNS, [_cells(row, screen) for row in rows])
     if not rows:
         history = screen.command("history")
-        screen.note(f"there is no such job now; {history} shows what was done before")
+        such = "no such" if args.vm or args.state else "no"
+        screen.note(f"there is {such} job now; {history} shows what was done before")
     screen.document({"rows": rows, "info": info})
     return 0
 
