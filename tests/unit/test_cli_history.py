@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from snapd.cli.actions import history
 from snapd.cli.output import tables
 from snapd.cli.output.screen import Screen
@@ -53,3 +55,31 @@ def test_history_act_on_a_policy_says_on_which_and_whose_it_was() -> None:
 def test_history_act_for_a_policy_by_a_person_says_both() -> None:
     _heading, line = told(act("adopt", "by-hand", Policy="nightly"), width=0)
     assert line.endswith("root, policy nightly")
+
+
+@pytest.mark.parametrize(
+    ("verb", "reason", "words"),
+    [
+        ("delete", "retention: nightly: no-rule-matches", "no rule keeps it"),
+        (
+            "delete",
+            "retention: nightly: no-rule-matches, weekly: max-age",
+            "no rule keeps it; weekly: older than limits.max_age",
+        ),
+        ("delete", "retention: safety-last", "more safety snapshots than safety.last"),
+        ("delete", "retention: half-deleted", "it was half deleted"),
+        (
+            "delete",
+            "room: nightly: max-count",
+            "to make room: more than limits.max_count",
+        ),
+        ("delete", "delete_after: a trial that was thrown away", "a trial that was thrown away"),
+        ("delete", "child of before-upgrade", "child of before-upgrade"),
+        ("pin", "retention: newest", "retention: newest"),
+    ],
+)
+def test_history_reason_of_what_the_daemon_let_go_is_told_in_words(
+    verb: str, reason: str, words: str
+) -> None:
+    _heading, line = told(act(verb, NIGHTLY, Reason=reason, Policy="nightly"), width=0)
+    assert line.endswith(f"nightly  {words}")

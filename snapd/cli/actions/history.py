@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from ...errors import PREFIX
 from ..client import Client, Row
-from ..output import times
+from ..output import fates, times
 from ..output.people import by, who
 from ..output.screen import Screen
 from ..output.tables import Column
@@ -68,6 +68,6 @@ def cells(row: Row, screen: Screen, *, told: bool = True) -> list[str]:
         name(row["DomainName"]) if row["DomainName"] and told else "",
         what if of_vm or not row["Policy"] else f"policy {row['Policy']}",
         by(row) if of_vm else who({**row, "Policy": ""}),
-        row["Reason"],
+        fates.told(row),
         "" if row["Result"] == DONE else row["Result"].removeprefix(PREFIX),
     ]
