@@ -18,6 +18,15 @@ def names(house: House) -> list[str]:
     return list(house.client.snapshots("web-1"))
 
 
+def test_preview_of_a_foreign_snapshot_says_of_its_disks_what_show_says(house: House) -> None:
+    """libvirt's test driver has no disks in what others made."""
+    house.start()
+    assert "holds        disks unknown" in cli(house, "show", "web-1", "by-hand").out
+    for verb in ("revert", "delete"):
+        done = cli(house, verb, "web-1", "by-hand", "--preview")
+        assert "disks unknown" in done.out and "disks none" not in done.out
+
+
 # --- options
 
 

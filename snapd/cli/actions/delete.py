@@ -107,7 +107,10 @@ async def _preview_each(client: Client, screen: Screen, meant: list[Row]) -> int
         which = (one["DomainUUID"], one["Name"])
         (preview,) = await client.ask("PreviewDelete", *which, created=one["Created"])
         screen.say(f"Delete from VM {described(one, screen)}.")
-        for line in [*previews.lines(preview, screen.bus), *_maybe_over(preview, rows)]:
+        for line in [
+            *previews.lines(preview, screen.bus, verb="Delete"),
+            *_maybe_over(preview, rows),
+        ]:
             screen.say(line)
         rows.append({**_which(one), **preview})
     screen.format = "delete-previews"

@@ -26,7 +26,7 @@ async def show(
     """--preview. verb: Create, Revert, Delete; the exit code says whether it can be done. about:
     what the document says beside the preview."""
     (preview,) = await client.ask(f"Preview{verb}", vm, snapshot, **options)
-    for line in [title, *previews.lines(preview, screen.bus)]:
+    for line in [title, *previews.lines(preview, screen.bus, verb=verb)]:
         screen.say(line)
     screen.format += "-preview"
     screen.document({**preview, **(about or {})})
@@ -50,7 +50,7 @@ async def agreed(
         (preview,) = await client.ask(f"Preview{verb}", vm, snapshot, **options)
         if preview["Verdict"] != YES:
             screen.aside(question)
-        for line in previews.lines(preview, screen.bus):
+        for line in previews.lines(preview, screen.bus, verb=verb):
             screen.aside(line)
         if preview["Verdict"] != YES:
             screen.aside("nothing was done")

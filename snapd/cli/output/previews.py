@@ -16,12 +16,14 @@ REFUSED = 4
 """The exit code for what would be refused."""
 
 
-def lines(preview: dict[str, Any], bus: str) -> list[str]:
-    """What a preview says; the last lines are what is in the way and the ways out."""
+def lines(preview: dict[str, Any], bus: str, *, verb: str) -> list[str]:
+    """What a preview of that verb (Create, Revert, Delete) says; the last lines are what is in the
+    way and the ways out."""
     got = GOT.get(preview["Consistency"], preview["Consistency"])
     what = [preview["Kind"], *([got] if got else [])]
     without = preview["DisksLeftOut"]
-    disks = f"disks {', '.join(preview['Disks']) or 'none'}"
+    # of a snapshot that is there and has no record of ours, libvirt may know none
+    disks = f"disks {', '.join(preview['Disks']) or ('none' if verb == 'Create' else 'unknown')}"
     if without:
         disks += f" (without {', '.join(without)})"
     found = [f"  snapshot: {', '.join([*what, disks])}"]
