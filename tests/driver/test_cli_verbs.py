@@ -56,13 +56,14 @@ def aged(house: House) -> House:
 
 
 def test_revert_latest_names_its_pick_and_why_and_passes_safety_ones_over(aged: House) -> None:
+    cli(aged, "create", "web-1", "newest", "--no-memory")
     first = cli(aged, "revert", "web-1", "--latest")
     assert first.code == 0
-    assert first.err == "picked old-*: the newest of 5\n"
-    assert current(aged) == "old-*"
+    assert first.err == "picked newest: the newest of 6\n"
+    assert current(aged) == "newest"
     cli(aged, "create", "web-1", "tried", "--trial", "--no-memory")
     again = cli(aged, "revert", "web-1", "--latest")
-    assert again.err.startswith("picked old-*: the newest of 5; passed over: ")
+    assert again.err.startswith("picked newest: the newest of 6; passed over: ")
     assert "1 safety" in again.err and "1 trial" in again.err
 
 
