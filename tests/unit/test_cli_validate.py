@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from snapd.cli.__main__ import run
 
+TOP = Path(__file__).parents[2]
 DATA = Path(__file__).parents[1] / "data" / "planning"
 CRON = json.loads((DATA / "cron_dst.json").read_text())["vectors"]
 GOOD = 'domains = ["*"]\nschedule = "30 2 * * *"\ntimezone = "Europe/Berlin"\n[keep]\nlast = 3\n'
@@ -83,6 +86,39 @@ def test_validate_file_that_cannot_be_read_exits_2(
 ) -> None:
     code, answer = validate(capsys, tmp_path / name)
     assert code == 2 and answer["Errors"]
+
+
+def test_validate_name_of_a_policy_says_that_a_file_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, answer = validate(capsys, Path("nightly"))
+    said = answer["Errors"][0]["Message"]
+    assert code == 2 and "a file is wanted" in said
+    assert said.endswith(": virtsnap policy show nightly")
+    (tmp_path / "nightly").write_text(GOOD)
+    assert validate(capsys, Path("nightly"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        (GOOD, 0, "standard input is valid: time zone Europe/Berlin"),
+        ("domains = [", 2, "standard input: is not valid TOML"),
+        ("#" * 70_000, 2, "standard input: has over 65536 bytes"),
+    ],
+)
+def test_validate_dash_reads_standard_input(content: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "snapd.cli", "policy", "validate", "-"],
+        input=content,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=TOP,
+    )
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.startswith(said)
 
 
 def test_validate_name_that_no_policy_can_have_exits_2(

@@ -215,9 +215,11 @@ def _validate(commands: Commands) -> None:
         "validate.validate",
         "check a policy file as the daemon would, without the daemon; exit code 0 valid, 2 invalid",
         """virtsnap policy validate nightly.toml
-        virtsnap policy validate nightly.toml --after 2026-10-25T00:00Z --count 3""",
+        virtsnap policy validate nightly.toml --after 2026-10-25T00:00Z --count 3
+        virtsnap policy validate -      what comes on standard input""",
         daemon=False,
     )
-    offer(parser.add_argument("file", metavar="FILE", help="a policy file"), "file")
+    what = "a policy file, - for standard input"
+    offer(parser.add_argument("file", metavar="FILE", help=what), "file")
     parser.add_argument("--after", metavar="TIME", type=instant, help="slots after this time")
     parser.add_argument("--count", metavar="N", type=count, default=5, help="how many slots (5)")
