@@ -175,7 +175,7 @@ def test_columns_asked_for_stay_on_a_narrow_terminal(
 def test_columns_that_there_are_not_is_wrong_usage(host_of_trees: House) -> None:
     done = cli(host_of_trees, "list", "--columns", "size")
     assert (done.code, done.out) == (2, "")
-    assert "no column 'size'; there are current, vm, snapshot, created, " in done.err
+    assert "no column 'size'; 'virtsnap list --help' lists them" in done.err
 
 
 # --- which ones

@@ -114,11 +114,29 @@ def test_columns_that_are_explained_are_those_that_there_are() -> None:
     assert picking("--columns", "uuid, snapshot,uuid").columns == ["uuid", "snapshot"]
 
 
-@pytest.mark.parametrize("typed", ["snapshot,size", "", ","])
-def test_columns_that_there_are_not_is_wrong_usage_that_lists_them(typed: str) -> None:
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [
+        ("snapshot,size", ()),
+        ("", ()),
+        (",", ()),
+        ("snapshots", ("snapshot",)),
+        ("Nam", ("snapshot",)),
+        ("PinResn", ("pin",)),
+    ],
+)
+def test_columns_that_there_are_not_is_wrong_usage_with_the_near_ones_only(
+    typed: str, near: tuple[str, ...]
+) -> None:
     with pytest.raises(InvalidArgument) as error:
         picking("--columns", typed)
-    assert "consistency, kind, origin" in error.value.message
+    assert error.value.near == near
+    assert len(error.value.message) < 110
+
+
+def test_columns_have_the_names_that_json_has_for_them_too() -> None:
+    typed = "Name,DomainName,Created,DisksLeftOut,PinReason,NAME,LEFT-OUT"
+    assert picking("--columns", typed).columns == ["snapshot", "vm", "created", "left-out", "pin"]
 
 
 def test_titles_of_columns_by_name_can_not_be_spared() -> None:
