@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from ..errors import SnapdError
+from ..errors import SnapdError, without_vm
 from ..inventory import DomainPicture
 from ..model import DomainInfo, Policy, Problem, SnapshotInfo
 from ..operations import FrozenGuest, redefined
@@ -114,7 +114,7 @@ def cannot_work(row: Coverage, info: DomainInfo) -> Problem | None:
     """Told at once, not when the slot comes; what only a run found out is told as its failure."""
     if row.verdict == YES or (row.found_by_run and row.error_name):
         return None
-    what = f"policy {row.policy} cannot work on VM {info.name}: {row.why}"
+    what = f"policy {row.policy} cannot work on VM {info.name}: {without_vm(row.why, info.name)}"
     return problem("cannot-work", what, policy=row.policy, domain=info, ways=row.ways)
 
 
@@ -129,7 +129,7 @@ def overdue(row: Coverage, info: DomainInfo, now: int) -> Problem | None:
         f"{last if row.last_success else 'it has had none there yet'}"
     )
     if row.error_message:
-        what += f"; its last error: {row.error_message}"
+        what += f"; its last error: {without_vm(row.error_message, info.name)}"
     ways = ("policy-run",)
     found = problem("overdue", what, "critical", policy=row.policy, domain=info, ways=ways)
     return replace(found, since=row.overdue)
@@ -141,7 +141,8 @@ def run_failed(
     """The last run of a policy on a VM, where it failed; and when it is tried again."""
     if not row.error_name:
         return None
-    what = f"policy {row.policy} failed on VM {info.name}: {row.error_message}"
+    why = without_vm(row.error_message, info.name)
+    what = f"policy {row.policy} failed on VM {info.name}: {why}"
     if refused:
         what += "; it is not tried again until the VM or the policy changes"
     elif retry_at:

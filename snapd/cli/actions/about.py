@@ -13,7 +13,7 @@ from ..output import facts, times, ways, words
 from ..output.screen import Screen
 from ..output.text import name, typable
 from .about_snapshot import show_snapshot
-from .common import incomplete
+from .common import failure, incomplete
 
 _FIELDS = ["Path", "Name", "Origin", "Created", "TimeKnown", "Current"]
 
@@ -66,7 +66,7 @@ def _facts(
     now = screen.now
     current = paths.parse(vm["CurrentSnapshot"])
     enable = screen.command("policy", "list")
-    failed = [vm["LastErrorMessage"]] if vm["LastErrorName"] else []
+    failed = [failure(vm["Name"], vm)] if vm["LastErrorName"] else []
     return [
         ("state", vm["State"]),
         ("UUID", vm["UUID"]),

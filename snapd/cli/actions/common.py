@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ...errors import Unavailable
+import os
+from pathlib import Path
+
+from ...errors import Protected, Unavailable, without_vm
 from ..client import Client, Row
 from ..output import times
 from ..output.screen import Screen
@@ -58,7 +61,7 @@ async def snapshots_of(client: Client, vm: str) -> list[Row]:
 
 def failure(vm: str, row: Row) -> str:
     """How a policy failed last on that VM, of whom is told already that it is about it."""
-    return str(row["LastErrorMessage"]).removeprefix(f"VM {name(vm)}: ")
+    return without_vm(row["LastErrorMessage"], vm)
 
 
 def described(row: Row, screen: Screen) -> str:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import without_vm
 from ..client import Client, Row
 from ..confirm import confirm
 from ..follow import started
@@ -105,14 +106,14 @@ async def run(client: Client, args: Namespace, screen: Screen) -> int:
 def _result(result: Row, children: list[Row], names: dict[str, str]) -> list[str]:
     uuid = result["DomainUUID"]
     mine = [child for child in children if child["DomainUUID"] == uuid]
-    made = _made(result, children)
+    vm, made = names.get(uuid) or str(uuid), _made(result, children)
     gone = [each for c in mine for each in c["Result"].get("Deleted", ())]
     return [
-        name(names.get(uuid) or str(uuid)),
+        name(vm),
         result["Outcome"],
         name(made) if made else "",
         " ".join(map(name, gone)),
-        result["Reason"],
+        without_vm(result["Reason"], vm),
     ]
 
 
