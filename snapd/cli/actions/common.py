@@ -70,3 +70,24 @@ def described(row: Row, screen: Screen) -> str:
     when = [times.minute(created), times.age(created, screen.now)] if created else ["time unknown"]
     about = ", ".join([*when, row["State"], row["Origin"]])
     return f"{name(row['DomainName'])}: snapshot {name(row['Name'])} ({about})"
+
+
+def refuse_admins(policy: Row, bus: str, how: str) -> None:
+    """Raises Protected for a policy that is an admin's file, with what is to be done there: edit,
+    delete."""
+    if policy["Source"] != "admin":
+        return
+    raise Protected(
+        f"policy {policy['Name']} is an admin's file, which is not written from here: {how} "
+        f"{_admins(bus)}/{policy['Name']}.toml",
+        item=policy["Name"],
+        ways=("reload",),
+    )
+
+
+def _admins(bus: str) -> str:
+    """The folder of the admin's files as far as it can be told from here."""
+    if bus == "system":
+        return "/etc/virtsnapd/policies.d"
+    config = os.environ.get("XDG_CONFIG_HOME", "") or str(Path.home() / ".config")
+    return f"{config}/virtsnapd/policies.d" if bus == "session" else "policies.d of its --config"

@@ -6,7 +6,7 @@ import asyncio
 from argparse import Namespace
 from pathlib import Path
 
-from ...errors import InvalidArgument, NoSuchPolicy, Protected
+from ...errors import InvalidArgument, NoSuchPolicy
 from ...model import Policy, Warned
 from ...settings import check_definition, system_timezone
 from .. import templates
@@ -16,6 +16,7 @@ from ..output import times
 from ..output.screen import Screen
 from ..output.tables import Column
 from ..output.text import name
+from .common import refuse_admins
 from .coverage import WORKS, next_run, whys, works
 from .policies import keeps, when
 from .validate import read_definition
@@ -34,7 +35,8 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
     policy, warnings = _read(path)
     rows, _ = await client.rows("ListPolicies", fields=["Name", "Revision", "Source"])
     present = next((row for row in rows if row["Name"] == policy.name), None)
-    _refuse(policy, present)
+    if present:
+        refuse_admins(present, screen.bus, "edit")
     definition = dict(policy.definition)
     (domains, _), (covered, _) = await asyncio.gather(
         client.rows("ListDomains", fields=["UUID", "State", "Policies"]),
@@ -88,15 +90,6 @@ def find(template: str) -> Path:
         f"no template {template!r}; templates: {known}; a file is given by its path: ./FILE.toml",
         item=template,
     )
-
-
-def _refuse(policy: Policy, present: Row | None) -> None:
-    if present and present["Source"] == "admin":
-        raise Protected(
-            f"policy {policy.name!r} is the admin's file {policy.name}.toml: edit it there, or "
-            "take another name",
-            item=policy.name,
-        )
 
 
 def _about(policy: Policy, covered: list[Row], domains: list[Row], first: str) -> list[str]:

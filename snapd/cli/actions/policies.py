@@ -15,6 +15,7 @@ from ..output import times
 from ..output.screen import Screen
 from ..output.tables import Column
 from ..output.text import name
+from .common import refuse_admins
 
 FAILED = 1
 _LIST = [
@@ -126,6 +127,7 @@ def _made(result: Row, children: list[Row]) -> str:
 async def remove(client: Client, args: Namespace, screen: Screen) -> int:
     (path,) = await client.ask("GetPolicy", args.policy)
     policy = await client.properties(path, "Policy")
+    refuse_admins(policy, screen.bus, "delete")
     question = f"Remove policy {policy['Name']}; its snapshots stay and are not let go any more."
     confirm(screen, question, yes=args.yes)
     await client.act("RemovePolicy", args.policy, if_revision=policy["Revision"])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from ...errors import InvalidArgument, Protected, SnapdError
+from ...errors import InvalidArgument, SnapdError
 from ...settings import definition_to_toml
 from .. import editor
 from ..client import Client, Row
@@ -18,6 +17,7 @@ from ..definition import changed, differences, shown
 from ..output import times
 from ..output.screen import Screen
 from ..output.text import name
+from .common import refuse_admins
 from .validate import read_definition
 
 KEYS = "virtsnapd-policy(5) has every key. Comments are not kept."
@@ -126,22 +126,8 @@ async def _ours(client: Client, policy: str, bus: str) -> Row:
     """The properties of a policy that may be changed here. Raises NoSuchPolicy, Protected."""
     (path,) = await client.ask("GetPolicy", policy)
     row = await client.properties(path, "Policy")
-    if row["Source"] == "admin":
-        raise Protected(
-            f"policy {policy} is an admin's file, which is not written from here: edit "
-            f"{_admins(bus)}/{policy}.toml",
-            item=policy,
-            ways=("reload",),
-        )
+    refuse_admins(row, bus, "edit")
     return row
-
-
-def _admins(bus: str) -> str:
-    """The folder of the admin's files as far as it can be told from here."""
-    if bus == "system":
-        return "/etc/virtsnapd/policies.d"
-    config = os.environ.get("XDG_CONFIG_HOME", "") or str(Path.home() / ".config")
-    return f"{config}/virtsnapd/policies.d" if bus == "session" else "policies.d of its --config"
 
 
 def _faults(errors: list[Row]) -> list[str]:
