@@ -17,7 +17,7 @@ from ..output.screen import Screen
 from ..output.text import name
 from ..picking import leaves_first, named
 from .common import described, meant_by, snapshots_of
-from .preview import YES, agreed, show
+from .preview import YES, Asked, agreed, show
 from .upkeep import delete_ours
 
 
@@ -26,8 +26,12 @@ async def delete(client: Client, args: Namespace, screen: Screen) -> int:
         if args.children or args.preview:
             raise InvalidArgument("--all-ours has a --dry-run, no --children or --preview")
         return await delete_ours(client, args, screen)
-    if not args.snapshots or args.manual or args.dry_run:
+    if not args.snapshots:
         raise InvalidArgument("give snapshots, or --all-ours (with --manual, --dry-run)")
+    if args.dry_run:
+        raise InvalidArgument("--dry-run goes with --all-ours; for snapshots by name: --preview")
+    if args.manual:
+        raise InvalidArgument("--manual goes with --all-ours, not with names of snapshots")
     meant = await _meant(client, args)
     if not (args.yes or args.preview or screen.can_ask):
         _refuse_globs(args.snapshots, meant)
@@ -85,10 +89,13 @@ async def _one(client: Client, args: Namespace, screen: Screen, meant: Row) -> i
     options = {"created": meant["Created"], "children": args.children or None}
     verb = ("Delete", meant["DomainUUID"], meant["Name"])
     below = " with all that descend from it" if args.children else ""
-    question = f"Delete from VM {described(meant, screen)}{below}."
+    asked = Asked(
+        [f"Delete from VM {described(meant, screen)}{below}."],
+        f"Delete {name(meant['Name'])} of VM {name(meant['DomainName'])}{below}?",
+    )
     if args.preview:
-        return await show(client, screen, question, *verb, **options)
-    if not await agreed(client, screen, question, *verb, yes=args.yes, **options):
+        return await show(client, screen, asked.facts, *verb, **options)
+    if not await agreed(client, screen, asked, *verb, yes=args.yes, **options):
         return previews.REFUSED
     job = await client.act("DeleteSnapshot", *verb[1:], **options)
     row = await started(client, screen, job, no_wait=args.no_wait)
@@ -127,16 +134,12 @@ def _maybe_over(preview: Row, before: list[Row]) -> list[str]:
 
 def _ask(screen: Screen, meant: list[Row], *, yes: bool) -> None:
     """Once, for all of them. Raises Cancelled."""
-    which = ""
     if screen.can_ask and not yes:
-        if screen.text:
-            for row in meant:
-                pinned = ", pinned" if row["Pinned"] else ""
-                screen.note(f"  {described(row, screen)}{pinned}")
-        else:
-            which = f" ({', '.join(name(row['Name']) for row in meant)})"
+        for row in meant:
+            pinned = ", pinned" if row["Pinned"] else ""
+            screen.aside(f"  {described(row, screen)}{pinned}")
     vm = name(meant[0]["DomainName"])
-    confirm(screen, f"Delete these {len(meant)} snapshots from VM {vm}{which}.", yes=yes)
+    confirm(screen, f"Delete these {len(meant)} snapshots of VM {vm}?", yes=yes)
 
 
 async def _each(client: Client, screen: Screen, meant: list[Row]) -> int:

@@ -55,7 +55,15 @@ def parse(arguments: list[str]) -> Namespace:
     needs one. Raises InvalidArgument."""
     of_with = command_of(arguments) == trials.WITH
     ours, behind = trials.split(arguments) if of_with else (arguments, [])
-    args, unknown = build().parse_known_args(spell_out(ours))
+    parser = build()
+    try:
+        args, unknown = parser.parse_known_args(spell_out(ours))
+    except InvalidArgument:
+        if behind[1:2] != ["--"]:
+            raise
+        # `with -- -vm -- COMMAND`: the first dashes keep the VM from being an option
+        args, unknown = parser.parse_known_args([*spell_out(ours), "--", behind[0]])
+        behind = behind[2:]
     if unknown:
         raise args.parser.unknown(unknown)
     several = [one for one in vars(args).values() if isinstance(one, list)]

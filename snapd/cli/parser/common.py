@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 # half of the time that it takes to build the parsers
 argparse._ = lambda text: text  # type: ignore[attr-defined]
 
-_DURATION = r"([0-9]{1,6})(s|min|h|d|w)"
+_DIGITS = 6
+_MOST = 10**_DIGITS - 1
+_DURATION = rf"([0-9]{{1,{_DIGITS}}})(s|min|h|d|w)"
+_SECOND_DIGITS = 12
 _UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
 _AGES = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -30,6 +33,9 @@ class FORMAT(argparse.RawDescriptionHelpFormatter):
         if "\n" in text:
             return super()._fill_text(text, width, indent)
         return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+_DASHED = "a name that begins with a dash stands after --"
 
 
 class _LeftOut(str):
@@ -47,18 +53,41 @@ def typed_name(text: str) -> str:
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors go the way of all others."""
 
+    _typed: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it, with the words kept for what is said of them."""
+        self._typed = tuple(args or ())
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        if "required" in message and self._takes_names():
+            ours = self._typed[: self._typed.index("--")] if "--" in self._typed else self._typed
+            if any(_is_option(one) and not self._knows(one) for one in ours):
+                message += f" ({_DASHED})"
         raise InvalidArgument(f"{message}; '{self.prog} --help' shows how")
+
+    def _takes_names(self) -> bool:
+        found = self._get_positional_actions()
+        return any(not isinstance(one, argparse._SubParsersAction) for one in found)
+
+    def _knows(self, word: str) -> bool:
+        """Whether it is an option, or several of one letter."""
+        known = self._option_string_actions
+        short = not word.startswith("--") and all(f"-{letter}" in known for letter in word[1:])
+        return short or word.partition("=")[0] in known
 
     def unknown(self, words: Sequence[str]) -> InvalidArgument:
         """What to say of words that mean nothing to this parser."""
         from ..alike import near
 
-        said = f"unrecognized arguments: {' '.join(words)}; '{self.prog} --help' shows how"
-        error = InvalidArgument(said)
         options = [each[2:] for each in self._option_string_actions if each.startswith("--")]
         wrong = [each[2:].partition("=")[0] for each in words if each.startswith("--")]
         found = [f"--{one}" for each in wrong for one in near(each, options)]
+        said = f"unrecognized arguments: {' '.join(words)}"
+        if any(map(_is_option, words)) and not found and self._takes_names():
+            said += f" ({_DASHED})"
+        error = InvalidArgument(f"{said}; '{self.prog} --help' shows how")
         error.near = tuple(dict.fromkeys(found))
         return error
 
@@ -81,6 +110,10 @@ class Parser(argparse.ArgumentParser):
         while counts and not counts[-1] and "A" in arg_strings_pattern[sum(counts) :]:
             counts.pop()
         return counts
+
+
+def _is_option(word: str) -> bool:
+    return len(word) > 1 and word.startswith("-")
 
 
 def _no_choice(action: argparse.Action, value: Any, program: str) -> str:
@@ -184,6 +217,12 @@ def policy_option(parser: argparse._ActionsContainer, **how: Any) -> None:
     offer(parser.add_argument("--policy", **how), "policy")
 
 
+def new_name(parser: argparse.ArgumentParser, *option: str, **how: Any) -> None:
+    """The name of a snapshot that is to be made; none of those that are there is offered."""
+    text = "its name; one is made up if left out"
+    parser.add_argument(*option, **_name({"metavar": "NAME", "default": "", "help": text, **how}))
+
+
 def _name(how: dict[str, Any]) -> dict[str, Any]:
     if how.get("default") == "":
         how["default"] = _LeftOut()
@@ -210,9 +249,11 @@ def yes_option(parser: argparse.ArgumentParser) -> None:
 
 def seconds(text: str) -> int:
     """A duration as `90`, `90s`, `2min` or `1h`."""
-    found = re.fullmatch(r"([0-9]{1,6})(s|min|h|)", text)
+    found = re.fullmatch(r"([0-9]+)(s|min|h|)", text)
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 90s, 2min or 1h")
+    if len(found[1]) > _DIGITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is too long; the most is {_MOST}h")
     return int(found[1]) * _UNITS[found[2]]
 
 
@@ -221,7 +262,10 @@ def instant(text: str) -> int:
     or a number of seconds."""
     from datetime import UTC, datetime
 
-    if re.fullmatch(r"-?[0-9]{1,12}", text) and len(text) != 8:  # 20261124 is a date
+    if re.fullmatch(r"-?[0-9]+", text) and len(text) != 8:  # 20261124 is a date
+        if len(text.lstrip("-")) > _SECOND_DIGITS:
+            most = f"a number of seconds has at most {_SECOND_DIGITS} digits"
+            raise argparse.ArgumentTypeError(f"{text!r} is too far away; {most}")
         return int(text)
     try:
         time = datetime.fromisoformat(text)
@@ -240,6 +284,7 @@ def past(text: str) -> int:
 
     if found := re.fullmatch(_DURATION, text):
         return int(time.time()) - int(found[1]) * _AGES[found[2]]
+    _refuse_too_far(text)
     try:
         return instant(text)
     except argparse.ArgumentTypeError as error:
@@ -252,10 +297,16 @@ def coming(text: str) -> int:
 
     if found := re.fullmatch(_DURATION, text):
         return int(time.time()) + int(found[1]) * _AGES[found[2]]
+    _refuse_too_far(text)
     try:
         return instant(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, or how long from now: 3h, 2d, 1w") from error
+
+
+def _refuse_too_far(text: str) -> None:
+    if re.fullmatch(rf"[0-9]{{{_DIGITS + 1},}}({'|'.join(_AGES)})", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is too far away; the most is {_MOST}w")
 
 
 def count(text: str) -> int:

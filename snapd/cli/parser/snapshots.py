@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .common import (
     add_command,
     job_options,
+    new_name,
     offer,
     past,
     policy_option,
@@ -47,13 +48,7 @@ def _create(commands: Commands) -> None:
         virtsnap create web-1 --preview          what it would be, and what is in the way""",
     )
     vm_argument(parser)
-    parser.add_argument(
-        "snapshot",
-        metavar="NAME",
-        nargs="?",
-        default="",
-        help="its name; one is made up if left out",
-    )
+    new_name(parser, "snapshot", nargs="?")
     parser.add_argument("--description", metavar="TEXT", help="free text")
     contents(parser)
     parser.add_argument("--trial", action="store_true", help="keep it out of every policy")
