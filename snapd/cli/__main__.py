@@ -56,7 +56,11 @@ def run(arguments: list[str]) -> int:
     screen.format = command_of(arguments)
     times.choose(utc="--utc" in options, iso="--iso" in options)
     try:
-        args = parse(arguments)
+        try:
+            args = parse(arguments)
+        except SystemExit:  # --help, --version: written, as far as argparse cares
+            screen.flush()
+            raise
         args.typed = arguments
         screen = Screen(json=args.json, quiet=args.quiet or args.nul, nul=args.nul)
         screen.bus, screen.format = args.bus, args.format
