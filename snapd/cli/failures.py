@@ -19,6 +19,17 @@ _NOT_RUNNING = (fault.SERVICE_UNKNOWN, fault.NAME_HAS_NO_OWNER)
 _OLDER = tuple(_ERROR + f"Unknown{what}" for what in ("Method", "Interface", "Object", "Property"))
 
 
+_LOST = (fault.DISCONNECTED, fault.NO_REPLY)
+
+
+class Unanswered(WireError):
+    """No answer to a call that changes something, which may have been done. job: it makes one."""
+
+    def __init__(self, error: WireError, *, job: bool) -> None:
+        super().__init__(error.name, error.text)
+        self.job = job
+
+
 class JobFailed(Exception):
     """A job that did not end well. row: its properties and Path."""
 
@@ -109,9 +120,8 @@ def explain(error: WireError, bus: str) -> tuple[str, int]:
         return f"virtsnapd is not running on {place}{why}; {_start(bus)}", UNAVAILABLE
     if error.name == fault.NO_SERVER:
         return f"{place} cannot be reached: {error.text}{_other_bus(error, bus)}", UNAVAILABLE
-    if error.name in (fault.DISCONNECTED, fault.NO_REPLY):
-        asked = f"what was asked for may have been done: {command(bus, 'history')} shows it"
-        return f"virtsnapd on {place} did not answer ({error.text}); {asked}", UNAVAILABLE
+    if is_lost(error):
+        return f"virtsnapd on {place} {_unanswered(error, bus)}", UNAVAILABLE
     if error.name == f"{_ERROR}InteractiveAuthorizationRequired":
         which = error.text.partition(";")[0]
         return f"a password is needed and nobody may be asked ({which})", NOT_AUTHORIZED
@@ -121,6 +131,21 @@ def explain(error: WireError, bus: str) -> tuple[str, int]:
         what = "virtsnapd does not know that (an older version?)"
         return f"{what}: {error.text}; restart it after an upgrade", FAILED
     return f"{error.text or 'it failed'} ({error.name})", FAILED
+
+
+def is_lost(error: WireError) -> bool:
+    """Whether a call has no answer, and nobody knows what became of it."""
+    return error.name in _LOST
+
+
+def _unanswered(error: WireError, bus: str) -> str:
+    _, within, seconds = error.text.rpartition(" within ")
+    how = f"did not answer within {seconds}" if within else f"did not answer ({error.text})"
+    if isinstance(error, Unanswered):
+        maybe = "what was asked for may have been begun all the same"
+        return f"{how}; {maybe}" + (f": {command(bus, 'jobs')} shows it" if error.job else "")
+    user = {"system": "", "session": "--user "}.get(bus)
+    return how if user is None else f"{how}; what it is at: systemctl {user}status virtsnapd"
 
 
 def _ways_in(code: int, sentence: str, bus: str) -> list[str]:

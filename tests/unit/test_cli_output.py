@@ -300,7 +300,7 @@ def test_report_error_and_failed_job_give_the_same_exit_code(name: str, code: in
         ("NameHasNoOwner", 6, "not running"),
         ("Spawn.ExecFailed", 6, "not running on the system bus .text"),
         ("NoServer", 6, "cannot be reached"),
-        ("NoReply", 6, "did not answer.*virtsnap history"),
+        ("NoReply", 6, "did not answer.*: systemctl status virtsnapd"),
         ("Disconnected", 6, "did not answer"),
         ("AccessDenied", 5, "does not let you"),
         ("InteractiveAuthorizationRequired", 5, "password"),
@@ -315,6 +315,26 @@ def test_report_bus_error_is_a_sentence_and_a_code(
     assert failures.report(Screen(json=False), error) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(says, line)
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (None, "did not answer within 25 s; what it is at: systemctl --user status virtsnapd"),
+        (True, "begun all the same: virtsnap --session jobs shows it"),
+        (False, "did not answer within 25 s; what was asked for may have been begun all the same"),
+    ],
+)
+def test_explain_no_answer_says_what_a_read_or_an_act_may_have_done(
+    act: bool | None, said: str
+) -> None:
+    text = "org.virtsnap.Snapd1 did not answer GetAll within 25 s"
+    error = WireError("org.freedesktop.DBus.Error.NoReply", text)
+    if act is not None:
+        error = failures.Unanswered(error, job=act)
+    sentence, code = failures.explain(error, "session")
+    assert code == 6
+    assert sentence.endswith(said) and "GetAll" not in sentence
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def parse(arguments: list[str]) -> Namespace:
     of_with = command_of(arguments) == trials.WITH
     ours, behind = trials.split(arguments) if of_with else (arguments, [])
     parser = build()
+    args: Namespace
     try:
         args, unknown = parser.parse_known_args(spell_out(ours))
     except InvalidArgument:
