@@ -302,7 +302,8 @@ def test_delete_several_asks_once_with_all_of_them(answer: str, code: int, aged:
 def test_delete_several_quiet_on_a_terminal_asks_with_their_names(aged: House) -> None:
     with terminal(aged.address, "delete", "web-1", "old-1", "keep", "-q") as seen:
         seen.until("[y/N]")
-        assert "2 snapshots from VM web-1 (keep, old-1)" in seen.screen
+        assert "these 2 snapshots of VM web-1? [y/N]" in seen.screen
+        assert seen.screen.index("snapshot keep (") < seen.screen.index("snapshot old-1 (")
         seen.type("\x03")
         assert seen.end() == 130
     assert names(aged) == {"by-hand", *AGES}

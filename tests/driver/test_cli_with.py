@@ -332,7 +332,7 @@ def in_terminal(house: House, script: str, *options: str) -> Any:
 @pytest.mark.parametrize("answer", ["y\n", "n\n", "\n", "\x03"])
 def test_with_failed_on_a_terminal_asks_whether_to_go_back(answer: str, running: House) -> None:
     with in_terminal(running, "exit 3") as seen:
-        seen.until("which is then deleted; what it is now is kept in a safety snapshot. [y/N]")
+        seen.until(" and delete that? [y/N]")
         assert "sh failed with exit status 3" in seen.screen
         assert "lost: what was written to disk vda" in seen.screen
         seen.type(answer)

@@ -42,10 +42,9 @@ async def adopt(client: Client, args: Namespace, screen: Screen) -> int:
     names = list(dict.fromkeys(args.names))
     what = f"{len(names)} snapshots" if len(names) > 1 else f"snapshot {name(names[0])}"
     policy = args.policy
-    question = (
-        f"Give {what} of VM {name(domain['Name'])} to policy {policy}; its retention may then "
-        "delete what it does not keep."
-    )
+    if screen.can_ask and not args.yes:
+        screen.aside(f"policy {policy}'s retention may then delete what it does not keep")
+    question = f"Give {what} of VM {name(domain['Name'])} to policy {policy}?"
     confirm(screen, question, yes=args.yes)
     await client.act("Adopt", domain["UUID"], names, policy)
     are = "count" if len(names) > 1 else "counts"
