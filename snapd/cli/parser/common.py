@@ -9,7 +9,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import InvalidArgument
-from ..output import times
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]
@@ -20,10 +19,7 @@ argparse._ = lambda text: text  # type: ignore[attr-defined]
 
 _DIGITS = 6
 _MOST = 10**_DIGITS - 1
-_DURATION = rf"([0-9]{{1,{_DIGITS}}})(s|min|h|d|w)"
-_SECOND_DIGITS = 12
 _UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
-_AGES = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class FORMAT(argparse.RawDescriptionHelpFormatter):
@@ -255,58 +251,6 @@ def seconds(text: str) -> int:
     if len(found[1]) > _DIGITS:
         raise argparse.ArgumentTypeError(f"{text!r} is too long; the most is {_MOST}h")
     return int(found[1]) * _UNITS[found[2]]
-
-
-def instant(text: str) -> int:
-    """A time in seconds UTC: `2026-11-24 02:30`, local unless it has an offset or --utc is given,
-    or a number of seconds."""
-    from datetime import UTC, datetime
-
-    if re.fullmatch(r"-?[0-9]+", text) and len(text) != 8:  # 20261124 is a date
-        if len(text.lstrip("-")) > _SECOND_DIGITS:
-            most = f"a number of seconds has at most {_SECOND_DIGITS} digits"
-            raise argparse.ArgumentTypeError(f"{text!r} is too far away; {most}")
-        return int(text)
-    try:
-        time = datetime.fromisoformat(text)
-        if time.tzinfo is None and times.in_utc():
-            time = time.replace(tzinfo=UTC)
-        return int(time.timestamp())  # naive = local
-    except (ValueError, OverflowError, OSError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no time; write 2026-11-24T02:30, or 2026-11-24T02:30Z for UTC"
-        ) from error
-
-
-def past(text: str) -> int:
-    """A time in seconds UTC, also as how long ago: `90min`, `3h`, `2d`, `1w`."""
-    import time
-
-    if found := re.fullmatch(_DURATION, text):
-        return int(time.time()) - int(found[1]) * _AGES[found[2]]
-    _refuse_too_far(text)
-    try:
-        return instant(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}, or how long ago: 3h, 2d, 1w") from error
-
-
-def coming(text: str) -> int:
-    """A time in seconds UTC, also as how long from now: `90min`, `3h`, `2d`, `1w`."""
-    import time
-
-    if found := re.fullmatch(_DURATION, text):
-        return int(time.time()) + int(found[1]) * _AGES[found[2]]
-    _refuse_too_far(text)
-    try:
-        return instant(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}, or how long from now: 3h, 2d, 1w") from error
-
-
-def _refuse_too_far(text: str) -> None:
-    if re.fullmatch(rf"[0-9]{{{_DIGITS + 1},}}({'|'.join(_AGES)})", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is too far away; the most is {_MOST}w")
 
 
 def count(text: str) -> int:

@@ -10,12 +10,12 @@ from ...errors import InvalidArgument
 from .common import (
     add_command,
     offer,
-    past,
     policy_option,
     snapshot_argument,
     typed_name,
     vm_argument,
 )
+from .moments import past
 
 if TYPE_CHECKING:
     from .common import Commands, Parser

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from .common import (
     add_command,
-    coming,
     count,
-    instant,
     job_options,
     offer,
     policy_argument,
@@ -16,6 +14,7 @@ from .common import (
     vm_argument,
     yes_option,
 )
+from .moments import coming, instant
 
 if TYPE_CHECKING:
     from .common import Commands

@@ -10,7 +10,6 @@ from .common import (
     job_options,
     new_name,
     offer,
-    past,
     policy_option,
     preview_option,
     seconds,
@@ -18,6 +17,7 @@ from .common import (
     vm_argument,
     yes_option,
 )
+from .moments import past
 from .optional import MEMORY, QUIESCE
 
 if TYPE_CHECKING:

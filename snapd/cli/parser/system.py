@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from .common import (
     add_command,
     job_options,
-    past,
     policy_option,
     seconds,
     snapshot_argument,
     vm_argument,
 )
+from .moments import past
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -64,7 +64,7 @@ def add(commands: Commands) -> None:
     policy_option(history, default="", help="what was done for this policy, or to it")
     verbs = f"this only: {', '.join(VERBS)}"
     history.add_argument("--verb", metavar="VERB", choices=VERBS, default="", help=verbs)
-    ago = "a time, or how long ago: 3h, 2d, 1w"
+    ago = "a time, as 10:00 or yesterday, or how long ago: 3h, 2d, 1w"
     history.add_argument("--since", metavar="TIME", type=past, help=f"not what was before: {ago}")
     history.add_argument("--until", metavar="TIME", type=past, help="not what was after")
 
