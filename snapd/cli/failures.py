@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import SnapdError, by_name
 from ..wire import fault
 from ..wire.fault import WireError
+from .output import times
 from .output.screen import Screen
 from .output.text import command, on_bus
 
@@ -96,7 +97,7 @@ def _show(
     sentence = on_bus(sentence, screen.bus)
     job = job or {}
     number = f" (job {job['Path'].rpartition('/')[2]})" if job else ""
-    lines = [f"virtsnap: {sentence}{number}"]
+    lines = [f"virtsnap: {times.local(sentence)}{number}"]
     if detail.get("Ways"):
         from .output import ways  # not before: it needs dataclasses, 20 ms
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import PurePath
 
 from ..errors import SnapdError, without_vm
 from ..inventory import DomainPicture
-from ..model import DomainInfo, Policy, Problem, SnapshotInfo
+from ..model import DomainInfo, Policy, Problem, SnapshotInfo, told_time
 from ..operations import FrozenGuest, redefined
 from ..settings import matches
 from ..store import SlotRow
 from .chains import OF_TREE, Heap, branches, words
 from .coverage import YES, Coverage
-from .holds import moment
 
 FROZEN_SECONDS = 30
 TREE_SECONDS = 15 * 86400
@@ -81,7 +79,7 @@ def still_frozen(guests: Sequence[FrozenGuest], now: float) -> Iterator[Problem]
     for guest in guests:
         if now - guest.since <= FROZEN_SECONDS:
             continue
-        since = f"{datetime.fromtimestamp(guest.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        since = told_time(guest.since)
         how = "was to be frozen and may be" if guest.late else "is frozen"
         yield Problem(
             id=identity("frozen", guest.domain),
@@ -122,10 +120,10 @@ def overdue(row: Coverage, info: DomainInfo, now: int) -> Problem | None:
     """What should have been made twice by now, and was not."""
     if not row.overdue:
         return None
-    last = f"its last success was at {moment(row.last_success)}"
+    last = f"its last success was at {told_time(row.last_success)}"
     what = (
         f"policy {row.policy} is overdue on VM {info.name} for {span(now - row.overdue)}: the "
-        f"second slot without a success came at {moment(row.overdue)}; "
+        f"second slot without a success came at {told_time(row.overdue)}; "
         f"{last if row.last_success else 'it has had none there yet'}"
     )
     if row.error_message:
@@ -146,7 +144,7 @@ def run_failed(
     if refused:
         what += "; it is not tried again until the VM or the policy changes"
     elif retry_at:
-        what += f"; it is tried again at {moment(retry_at)}"
+        what += f"; it is tried again at {told_time(retry_at)}"
     return problem("run-failed", what, "critical", policy=row.policy, domain=info)
 
 

@@ -121,7 +121,7 @@ def test_confirm_is_named_wherever_it_waits(house: House, many: Client) -> None:
     run(many, "p")
     many.until("a problem", lambda: "prune-held" in problems(many))
     begin = f"virtsnap --bus-address {house.address} policy confirm"
-    assert f"see what would go, and agree: {begin} POLICY {uuid_of(0)}\n" in cli(house).out
+    assert f"see what would go, and agree: {begin} POLICY vm-0\n" in cli(house).out
     assert cli(house, "preview", "vm-0").out.endswith(f"to agree: {begin} p vm-0\n")
 
 
@@ -259,11 +259,12 @@ def test_audit_shows_the_whole_proof_also_where_it_is_narrow(
     client = house.start()
     client.until("noted", lambda: client.rows("ListHistory", "web-1"))
     (found,) = rows(house, "audit")
-    assert found["Proof"].startswith("made 2023-11-14T22:13:21Z by us")
+    assert found["Proof"].startswith("made 2023-11-14 22:13:21 UTC by us")
     monkeypatch.setenv("COLUMNS", "40")
-    with terminal(house.address, "audit") as seen:
+    with terminal(house.address, "audit", "--utc") as seen:
         assert seen.end() == 1
-    assert f"  removed-outside  s-1   {found['Proof']}" in seen.screen
+    proof = found["Proof"].replace(" UTC", "Z")
+    assert f"  removed-outside  s-1   {proof}" in seen.screen
     assert cli(house, "audit", "-q").out == "web-1\n"
 
 

@@ -1,13 +1,11 @@
-"""What virtsnap prints: foreign strings, times, commands to type, errors."""
+"""What virtsnap prints: foreign strings, commands to type, errors."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-import time
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import pytest
 from snapd import errors
 from snapd.cli import failures
 from snapd.cli.follow import Progress
-from snapd.cli.output import text, times, ways
+from snapd.cli.output import text, ways
 from snapd.cli.output.screen import Screen
 from snapd.cli.parser import parse
 from snapd.wire.fault import WireError, standard
@@ -99,51 +97,6 @@ def test_document_with_json_is_all_that_is_printed(capsys: pytest.CaptureFixture
     shown = capsys.readouterr()
     assert json.loads(shown.out) == {"format": "list/1", "rows": ["\x1b\u202e"]}
     assert shown.out.isascii() and shown.err == ""
-
-
-# --- times
-
-
-@pytest.fixture
-def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-def test_minute_is_local(berlin: None) -> None:
-    assert times.minute(1774744200) == "2026-03-29 01:30"  # 00:30 UTC, before the change
-    assert times.minute(1774747800) == "2026-03-29 03:30"  # 01:30 UTC, after it
-
-
-def test_minute_before_1970_and_beyond_the_calendar_are_no_error(berlin: None) -> None:
-    assert times.minute(-86400) == "1969-12-31 01:00"
-    assert times.minute(2**62) == f"{2**62} s"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "age"),
-    [
-        (-2, "now"),
-        (-59, "59 s ago"),
-        (-61, "1 min ago"),
-        (-7199, "119 min ago"),
-        (-7200, "2 h ago"),
-        (-26 * 3600, "26 h ago"),
-        (-3 * 86400, "3 d ago"),
-        (-15 * 86400, "2 w ago"),
-        (-800 * 86400, "2 y ago"),
-        (3600 * 5, "in 5 h"),
-    ],
-)
-def test_age_is_told_in_the_largest_unit_that_says_enough(seconds: int, age: str) -> None:
-    assert times.age(1_800_000_000 + seconds, 1_800_000_000) == age
-
-
-def test_moment_never_has_no_age() -> None:
-    assert times.moment(0, 1_800_000_000) == "never"
 
 
 # --- commands to type

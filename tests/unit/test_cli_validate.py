@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -48,15 +49,17 @@ def test_validate_schedule_around_a_clock_change_prints_the_instants(
     assert shown == answer["NextFires"]
 
 
-def test_validate_text_prints_utc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_text_shows_the_next_runs_as_other_commands_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "nightly.toml"
     path.write_text(GOOD)
-    assert run(["policy", "validate", str(path), "--after", "2026-03-28T11:00Z", "--count=2"]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        "next_fires (UTC):",
-        "  2026-03-29T01:00:00Z",
-        "  2026-03-30T00:30:00Z",
-    ]
+    options = ["--after", "2026-03-28T11:00Z", "--count=2", "--utc"]
+    assert run(["policy", "validate", str(path), *options]) == 0
+    heading, first, second = capsys.readouterr().out.splitlines()[1:]
+    assert heading == "next runs:"
+    assert re.fullmatch(r"  2026-03-29 01:00Z \((\d+ \w+ ago|in \d+ \w+|now)\)", first)
+    assert second.startswith("  2026-03-30 00:30Z (")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ async def _show_vm(client: Client, args: Namespace, screen: Screen) -> int:
     screen.say(f"VM {name(vm['Name'])}", "heading")
     facts.show(screen, _facts(screen, vm, snapshots, covered, holds))
     for row in about:
-        screen.say(f"{row['Severity']}: {row['Message']}", row["Severity"])
+        screen.say(f"{row['Severity']}: {times.local(row['Message'])}", row["Severity"])
         for way in ways.told(row["Ways"], screen.bus, row):
             screen.say(f"  way out: {way}", "way")
     incomplete(screen, {"Incomplete": [x for x in info["Incomplete"] if x["DomainUUID"] == uuid]})

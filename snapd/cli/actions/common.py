@@ -31,7 +31,8 @@ PICKED_BY = [
 def incomplete(screen: Screen, info: Row) -> None:
     """Say which VMs could not be read for this list."""
     for row in info["Incomplete"]:
-        screen.note(f"VM {name(row['DomainName'] or row['DomainUUID'])}: {row['ErrorMessage']}")
+        vm = name(row["DomainName"] or row["DomainUUID"])
+        screen.note(f"VM {vm}: {times.local(row['ErrorMessage'])}")
 
 
 async def nothing_of(client: Client, policy: str | None) -> None:
@@ -61,7 +62,7 @@ async def snapshots_of(client: Client, vm: str) -> list[Row]:
 
 def failure(vm: str, row: Row) -> str:
     """How a policy failed last on that VM, of whom is told already that it is about it."""
-    return without_vm(row["LastErrorMessage"], vm)
+    return times.local(without_vm(row["LastErrorMessage"], vm))
 
 
 def described(row: Row, screen: Screen) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from ...errors import PREFIX
+from ...errors import PREFIX, NoSuchDomain, NoSuchSnapshot
 from ..client import Client, Row
 from ..output import fates, times
 from ..output.people import by, who
@@ -39,13 +39,42 @@ async def history(client: Client, args: Namespace, screen: Screen) -> int:
     rows = [row for row in rows if args.verb in ("", row["Verb"])]
     if not rows:
         await nothing_of(client, args.policy)
-        screen.note(_nothing(args))
+        for line in await _not_there(client, args) or [_nothing(args)]:
+            screen.note(line)
     # a VM that was asked for is told only where it had other names
     one = args.vm and len({row["DomainName"] for row in rows}) == 1
     screen.table(COLUMNS, [cells(row, screen, told=not one) for row in rows])
     screen.names(dict.fromkeys(row["SnapshotName"] for row in rows if row["SnapshotName"]))
     screen.document({"rows": rows, "info": info})
     return 0
+
+
+async def _not_there(client: Client, args: Namespace) -> list[str]:
+    """Lines that say that there is no such snapshot, and what may be meant; none where there is
+    or was one. Raises NoSuchDomain where there is no such VM, and history knows of none."""
+    if not args.vm:
+        return []
+    try:
+        await client.ask("GetSnapshot" if args.snapshot else "GetDomain", *_asked(args))
+    except (NoSuchDomain, NoSuchSnapshot) as error:
+        of = {"snapshot": args.snapshot or None}
+        was, _info = await client.ask("ListHistory", args.vm, limit=1, **of)
+        if was:
+            return []
+        if isinstance(error, NoSuchDomain):
+            raise
+        from ..alike import told
+        from ..nearest import add
+
+        await add(client, args, error)
+        which = f"VM {name(args.vm)} has no snapshot {name(args.snapshot)}"
+        hints = [told(error.near), *getattr(error, "__notes__", ())]
+        return [f"{which}, and history knows of none", *(f"  {each}" for each in hints if each)]
+    return []
+
+
+def _asked(args: Namespace) -> list[str]:
+    return [args.vm, args.snapshot] if args.snapshot else [args.vm]
 
 
 def _nothing(args: Namespace) -> str:
@@ -68,6 +97,6 @@ def cells(row: Row, screen: Screen, *, told: bool = True) -> list[str]:
         name(row["DomainName"]) if row["DomainName"] and told else "",
         what if of_vm or not row["Policy"] else f"policy {row['Policy']}",
         by(row) if of_vm else who({**row, "Policy": ""}),
-        fates.told(row),
-        "" if row["Result"] == DONE else row["Result"].removeprefix(PREFIX),
+        times.local(fates.told(row)),
+        "" if row["Result"] == DONE else times.local(row["Result"].removeprefix(PREFIX)),
     ]

@@ -124,7 +124,7 @@ def _cells(row: Row, screen: Screen) -> list[str]:
         _phase(row),
         times.age(row["Started"], screen.now),
         _took(row),
-        row["ErrorMessage"],
+        times.local(row["ErrorMessage"]),
     ]
 
 
@@ -167,9 +167,9 @@ def _facts(screen: Screen, row: Row) -> facts.Facts:
         ("begun", times.moment(row["Started"], now) if row["Started"] else "not yet"),
         ("ended", times.moment(row["Finished"], now) if row["Finished"] else ""),
         ("took", _took(row)),
-        ("error", on_bus(row["ErrorMessage"], screen.bus)),
+        ("error", times.local(on_bus(row["ErrorMessage"], screen.bus))),
         ("way out", ways.told(row["ErrorDetail"].get("Ways", ()), screen.bus)),
-        ("warning", [each["Message"] for each in row["Warnings"]]),
+        ("warning", [times.local(each["Message"]) for each in row["Warnings"]]),
         ("result", came_of(row["Result"], screen.bus)),
         ("to cancel it", cancel if wanted else ""),
     ]

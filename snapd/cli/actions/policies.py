@@ -97,7 +97,7 @@ async def run(client: Client, args: Namespace, screen: Screen) -> int:
     screen.table(_RUN, [_result(each, children, names) for each in results])
     for child in children:
         for warning in child["Warnings"]:
-            vm, said = f"VM {name(child['DomainName'])}", warning["Message"]
+            vm, said = f"VM {name(child['DomainName'])}", times.local(warning["Message"])
             screen.note(f"warning: {said if vm in said else f'{vm}: {said}'}", "warning")
     screen.names(filter(None, (_made(each, children) for each in results)))
     screen.document(row)
@@ -114,7 +114,7 @@ def _result(result: Row, children: list[Row], names: dict[str, str]) -> list[str
         result["Outcome"],
         name(made) if made else "",
         " ".join(map(name, gone)),
-        without_vm(result["Reason"], vm),
+        times.local(without_vm(result["Reason"], vm)),
     ]
 
 

@@ -14,6 +14,7 @@ from ...model import Policy
 from ...planning.schedule import fires, parse
 from ...settings import Checked, Fault, check_definition, load_zone, system_timezone
 from ...settings.values import MAX_BYTES, parse_toml, read_file
+from ..output import times
 from ..output.screen import Screen
 
 INVALID = 2
@@ -97,9 +98,9 @@ def _show(screen: Screen, typed: str, checked: Checked, slots: list[int]) -> Non
     which = f"policy {checked.policy.name}, " if typed != STDIN else ""
     screen.say(f"{file} is valid: {which}time zone {checked.policy.timezone}")
     if checked.policy.schedule:
-        screen.say("next_fires (UTC):")
+        screen.say("next runs:")
     for slot in slots:
-        screen.say(f"  {utc(slot)}")
+        screen.say(f"  {times.moment(slot, screen.now)}")
 
 
 def utc(seconds: int) -> str:

@@ -56,11 +56,11 @@ def _run(event: Event) -> tuple[str, str]:
 
 
 def _raised(event: Event) -> tuple[str, str]:
-    return f"{event['Severity']}: {event['Message']}", event["Severity"]
+    return f"{event['Severity']}: {times.local(event['Message'])}", event["Severity"]
 
 
 def _cleared(event: Event) -> tuple[str, str]:
-    return f"over: {event['Message']}", "ok"
+    return f"over: {times.local(event['Message'])}", "ok"
 
 
 def _job(event: Event) -> tuple[str, str]:
@@ -77,7 +77,7 @@ def _vm(event: Event) -> str:
 
 def _why(event: Event, key: str) -> str:
     """As it reads on a line that begins with the VM."""
-    why = without_vm(event[key], event["DomainName"])
+    why = times.local(without_vm(event[key], event["DomainName"]))
     return f": {why}" if why else ""
 
 

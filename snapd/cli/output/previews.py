@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import ways
+from . import times, ways
 
 GOT = {
     "offline": "the VM was off",
@@ -31,9 +31,9 @@ def lines(preview: dict[str, Any], bus: str, *, verb: str) -> list[str]:
     if preview["FinalState"]:
         found.append(f"  the VM afterwards: {preview['FinalState']}")
     found += _costs(preview)
-    found += [f"  lost: {one['Message']}" for one in preview["Loses"]]
+    found += [f"  lost: {times.local(one['Message'])}" for one in preview["Loses"]]
     for blocker in preview["Blockers"]:
-        found.append(f"  refused now ({blocker['Reason']}): {blocker['Message']}")
+        found.append(f"  refused now ({blocker['Reason']}): {times.local(blocker['Message'])}")
         found += [f"    way out: {way}" for way in ways.told(blocker["Ways"], bus)]
     return found
 
