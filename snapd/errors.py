@@ -185,6 +185,11 @@ class Internal(SnapdError):
     """A fault of ours; the id is in the journal."""
 
 
+def without_vm(message: str, vm: str) -> str:
+    """A message without the VM that it begins with, where that one is named before it."""
+    return message.removeprefix(f"VM {vm}: ")
+
+
 def by_name(name: str) -> type[SnapdError] | None:
     """The class of a D-Bus error name; None where it isn't one of ours."""
     return _TREE.get(name)

@@ -151,12 +151,15 @@ class Inventory:
     def _is_unread(self, domain: str) -> bool:
         return domain.lower() in self.unread or domain in self.unread.values()
 
+    def known(self, domain: str) -> DomainPicture | None:
+        """A domain that is there and has answered, by UUID, else by name."""
+        by_name = (p for p in self.domains.values() if p.info.name == domain)
+        return self.domains.get(domain.lower()) or next(by_name, None)
+
     def find(self, domain: str) -> DomainPicture:
         """A domain by UUID, else by name. Raises NoSuchDomain; Unavailable where it is there and
         has not answered yet, or nobody knows what is there."""
-        picture = self.domains.get(domain.lower())
-        if picture is None:
-            picture = next((p for p in self.domains.values() if p.info.name == domain), None)
+        picture = self.known(domain)
         if picture is None and self._is_unread(domain):
             raise Unavailable(f"VM {domain} has not been read yet: it does not answer; try again")
         if self.loading and not (self.domains or self.unread):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -378,3 +379,13 @@ def told_consistency(info: SnapshotInfo) -> Consistency:
     if info.memory:
         return Consistency.MEMORY
     return Consistency.CRASH if info.state.active else Consistency.OFFLINE
+
+
+def told_time(seconds: int) -> str:
+    """`2026-11-26 02:30 UTC`, with its seconds where there are any: how all our sentences name a
+    time, so that clients can find it in them; what no calendar has stays a number."""
+    try:
+        time = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s"
+    return f"{time:%Y-%m-%d %H:%M:%S}".removesuffix(":00") + " UTC"

@@ -1,7 +1,7 @@
 """Before any test: the wire room makes dbus_next safe to import, and signals do what they should.
 
-A shell's background job has SIGINT ignored, and so have all its children: a test of Ctrl-C would
-wait for ever there.
+A shell's background job has SIGINT ignored, and after nohup SIGHUP is, and so have all their
+children: a test of Ctrl-C, or of a terminal that goes away, would wait for ever there.
 """
 
 import os
@@ -12,6 +12,12 @@ import pytest
 import snapd.wire  # noqa: F401
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long is begun first, so that nobody waits for it alone in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,5 +1,6 @@
 # fish completion for virtsnap. What may be typed is asked of virtsnap itself, which ends each
-# candidate, and what it is, with a NUL; 79 asks for names of files.
+# candidate, and what it is, with a NUL; 79 asks for names of files. Behind a = fish leaves no space
+# by itself.
 function __virtsnap_complete
     set -l words (commandline -opc)
     set -l current (commandline -ct)

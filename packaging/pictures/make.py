@@ -104,7 +104,8 @@ def _moved(clock: Path) -> dict[str, str]:
 
 def picture(name: str, typed: str, screen: str) -> None:
     """Draw NAME.svg: what was typed, and what came of it."""
-    plain = screen.replace(WIPED, "").replace("\r\n", "\n").rstrip()
+    # what was drawn over is not to be seen, as while a job is at work
+    plain = re.sub(f"[^\n]*{re.escape(WIPED)}", "", screen.replace("\r\n", "\n")).rstrip()
     plain = re.sub(r"test://\S+", "qemu:///system", plain)
     console = Console(
         record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, highlight=False

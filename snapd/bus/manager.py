@@ -190,14 +190,12 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         argument is taken as its UUID, or as the name that it had."""
         equal: dict[str, object] = {}
         if domain:
-            pictures = self._rooms.inventory.domains.values()
-            here = next(
-                (p.info.uuid for p in pictures if domain in (p.info.uuid, p.info.name)), None
-            )
-            if here:
-                equal["domain"] = here
+            if here := self._rooms.inventory.known(domain):
+                equal["domain"] = here.info.uuid
+            elif _is_uuid(domain):
+                equal["domain"] = domain.lower()
             else:
-                equal["domain" if _is_uuid(domain) else "domain_name"] = domain
+                equal["domain_name"] = domain
         for key in ("policy", "snapshot"):
             if options[key]:
                 equal[key] = options[key]

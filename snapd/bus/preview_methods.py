@@ -22,7 +22,7 @@ class PreviewMethods:
     async def preview_create(self, call: Call, domain: str, name: str, options: Options) -> Row:
         await self._rooms.inventory.ready("cannot look at the VM")
         info = self._rooms.inventory.find(domain).info
-        wish = verbs.create_wish(name, options)
+        wish = verbs.create_wish(info.name, name, options)
         return preview_row(await self._rooms.operations.preview_create(info, wish))
 
     async def preview_revert(self, call: Call, domain: str, name: str, options: Options) -> Row:

@@ -31,8 +31,8 @@ class SnapshotMethods:
         await self._rooms.ownership.unpin(self._picture, self._snapshot.info, uid)
 
     async def set_description(self, call: Call, text: str, options: Options) -> None:
-        checked = verbs.checked_description(text)
         domain, key = self._picture.info, self._snapshot.key
+        checked = verbs.checked_description(text, domain.name, key.name)
         await self._rooms.operations.describe(domain, key, checked, await call.uid())
 
     async def get_xml(self, call: Call, options: Options) -> str:

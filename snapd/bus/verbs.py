@@ -35,31 +35,38 @@ async def look_again(rooms: Rooms, domain: str) -> None:
             await rooms.inventory.refresh(uuid)
 
 
-def checked_description(text: str) -> str:
-    """A description that libvirt's XML can hold. Raises InvalidArgument."""
+def checked_description(text: str, vm: str, snapshot: str) -> str:
+    """A description that libvirt's XML can hold; snapshot: a name, "" = one that is to be made.
+    Raises InvalidArgument."""
+    of = f"snapshot {snapshot} of VM {vm}" if snapshot else f"a snapshot of VM {vm}"
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_DESCRIPTION:
-        raise InvalidArgument(f"the description has {size} bytes, at most {MAX_DESCRIPTION}")
-    if any((ord(c) < 32 and c not in "\n\t") or c in "\ufffe\uffff" for c in text):
-        raise InvalidArgument("the description has characters that XML cannot hold")
+        raise InvalidArgument(
+            f"{of}: the description has {size} bytes, at most {MAX_DESCRIPTION}; shorten it"
+        )
+    bad = next((c for c in text if (c < " " and c not in "\n\t") or c in "\ufffe\uffff"), None)
+    if bad:
+        raise InvalidArgument(
+            f"{of}: the description has {bad!a}, which XML cannot hold; leave it out"
+        )
     return text
 
 
 async def create(rooms: Rooms, call: Call, domain: str, name: str, options: dict[str, Any]) -> str:
     await rooms.inventory.ready("cannot make a snapshot")
     info = rooms.inventory.find(domain).info
-    wish = create_wish(name, options)
+    wish = create_wish(info.name, name, options)
     job = await rooms.operations.create(info, wish, await asker(call, options))
     return paths.job(job.id)
 
 
-def create_wish(name: str, options: dict[str, Any]) -> Wish:
+def create_wish(vm: str, name: str, options: dict[str, Any]) -> Wish:
     """A create's arguments as a wish. Raises InvalidArgument."""
     origin = Origin.TRIAL if options["trial"] else Origin.MANUAL
     return Wish(
         name=name,
         stem=stem_of(origin),
-        description=checked_description(options["description"]),
+        description=checked_description(options["description"], vm, name),
         kind=options["kind"],
         disks=tuple(options["disks"]),
         memory=options["memory"],

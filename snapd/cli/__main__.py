@@ -14,7 +14,7 @@ from ..errors import SnapdError
 from ..wire.fault import WireError
 from . import failures
 from .output import times
-from .output.screen import Screen
+from .output.screen import Screen, flush_beside
 from .parser import command_of, parse
 
 NOTHING_RUN = 125
@@ -26,14 +26,26 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit code (`virtsnap --help` lists them)."""
     # each a tenth of the start: garbage that isn't there, and TLS, which asyncio can do without
     gc.disable()
-    if sys.stdout is None:  # closed by who started us, who wants no answer
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    _open_what_is_closed()
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     if shell := os.environ.get("_ARGCOMPLETE"):
         from . import complete
 
         complete.main(shell, sys.argv[1:])
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    flush_beside()
+    sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Have standard streams that were closed by who started us read and write nothing. In this
+    order each gets its own number again, which no socket may have."""
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def run(arguments: list[str]) -> int:
@@ -41,9 +53,14 @@ def run(arguments: list[str]) -> int:
     # argparse may stumble before it knows: errors have their form from the first one on
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     screen = Screen(json="--json" in options)
+    screen.format = command_of(arguments)
     times.choose(utc="--utc" in options, iso="--iso" in options)
     try:
-        args = parse(arguments)
+        try:
+            args = parse(arguments)
+        except SystemExit:  # --help, --version: written, as far as argparse cares
+            screen.flush()
+            raise
         args.typed = arguments
         screen = Screen(json=args.json, quiet=args.quiet or args.nul, nul=args.nul)
         screen.bus, screen.format = args.bus, args.format

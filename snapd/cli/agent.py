@@ -30,6 +30,11 @@ class Agent:
         self._wanted = ask and bus == "system" and os.geteuid() != 0
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def asks(self) -> bool:
+        """Whether it is there, and may have the terminal for itself."""
+        return self._process is not None
+
     async def ready(self) -> None:
         """Have it there, where one is of use; called before each call that may ask."""
         if not self._wanted:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
-from ..errors import InvalidArgument, NoSuchDomain, NoSuchPolicy, NoSuchSnapshot
+from ..errors import InvalidArgument, NoSuchDomain, NoSuchPolicy, NoSuchSnapshot, SnapdError
 from ..wire import paths
+from ..wire.fault import WireError
 from ..wire.messages import Signal, Subscription
 from ..wire.transport import DEADLINE, Transport
 from ..wire.values import Variant, unwrap, variant
 from .agent import Agent
+from .failures import Unanswered, is_lost
 from .output.screen import Screen
+from .waiting import Waiting
 
 INTERFACE = "org.virtsnap.Snapd1"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 PAGE = 5000
 PROMPT = 300.0
 """Seconds for a call that may have to wait for a person's password."""
+JOBS = (
+    *("CreateSnapshot", "RevertSnapshot", "DeleteSnapshot", "DeleteOwnSnapshots"),
+    *("Audit", "RunPolicy", "ConfirmPrune"),
+)
+"""The methods that make a job."""
 Row = dict[str, Any]
 Argument = str | int | list[str] | dict[str, Any]
 _SIGNATURES: dict[type, str] = {str: "s", int: "x", list: "as", dict: "a{sv}"}
@@ -32,13 +40,22 @@ def with_daemon(action: Action, args: Namespace, screen: Screen) -> int:
     async def run() -> int:
         transport = await Transport.connect(args.bus)
         agent = Agent(args.bus, ask=not args.no_ask_password)
-        client = Client(transport, agent=agent)
+        waiting = Waiting(screen)
+        client = Client(transport, agent=agent, waiting=waiting)
         try:
             return await action(client, args, screen)
         except (NoSuchDomain, NoSuchSnapshot, NoSuchPolicy) as error:
             from . import nearest
 
             await nearest.add(client, args, error)
+            raise
+        except WireError as error:  # a look at what was done, behind it
+            if client.acted and is_lost(error) and not isinstance(error, Unanswered):
+                raise Unanswered(error, job=client.acted in JOBS) from error
+            raise
+        except asyncio.CancelledError:
+            if hasattr(args, "no_wait") and not client.acted:
+                waiting.left_before()
             raise
         finally:
             agent.close()
@@ -52,6 +69,8 @@ class Client:
 
     name: the daemon's, or its unique name, for which the bus starts nothing. timeout: seconds for
     a call that asks nobody. agent: who asks for a password; without one, polkit sees to that.
+    waiting: who tells a person that an answer takes its time. acted: the last method that may
+    have changed something, "" = none.
     """
 
     def __init__(
@@ -60,9 +79,11 @@ class Client:
         name: str = paths.NAME,
         timeout: float = DEADLINE,
         agent: Agent | None = None,
+        waiting: Waiting | None = None,
     ) -> None:
         self._bus, self._name, self._timeout = transport, name, timeout
-        self._agent = agent
+        self._agent, self._waiting = agent, waiting
+        self.acted = ""
 
     @property
     def bus(self) -> Transport:
@@ -85,7 +106,21 @@ class Client:
         if self._agent:
             await self._agent.ready()
             how["interactive"] = self._agent.ask
-        out = await self._call(path, interface, member, arguments, options, **how)
+        before, self.acted = self.acted, member
+        try:
+            out = await self._call(path, interface, member, arguments, options, **how)
+        except asyncio.CancelledError:
+            if self._waiting:
+                self._waiting.left_act(job=member in JOBS)
+            raise
+        except WireError as error:
+            if is_lost(error):
+                raise Unanswered(error, job=member in JOBS) from error
+            self.acted = before
+            raise
+        except SnapdError:
+            self.acted = before
+            raise
         return str(out[0]) if out else ""
 
     async def rows(self, member: str, *arguments: str, **options: Any) -> tuple[list[Row], Row]:
@@ -102,7 +137,8 @@ class Client:
     async def properties(self, path: str = paths.ROOT, interface: str = "Manager") -> Row:
         """All properties of an object."""
         what = (path, PROPERTIES, "GetAll", "s", f"{INTERFACE}.{interface}")
-        out = await self._bus.call(self._name, *what, timeout=self._timeout)
+        call = self._bus.call(self._name, *what, timeout=self._timeout)
+        out = await self._answer(call, quiet=interface == "Job")
         return dict(unwrap(out[0]))
 
     async def wait(self, job: str, seconds: int) -> Row:
@@ -137,20 +173,24 @@ class Client:
         body = [_packed(one) if isinstance(one, Mapping) else one for one in arguments]
         given = {key: value for key, value in options.items() if value is not None}
         signature = "".join(_SIGNATURES[type(one)] for one in arguments)
-        return list(
-            unwrap(
-                await self._bus.call(
-                    self._name,
-                    path,
-                    f"{INTERFACE}.{interface}",
-                    member,
-                    f"{signature}a{{sv}}",
-                    *body,
-                    _packed(given),
-                    **{"timeout": self._timeout, **how},
-                )
-            )
+        call = self._bus.call(
+            self._name,
+            path,
+            f"{INTERFACE}.{interface}",
+            member,
+            f"{signature}a{{sv}}",
+            *body,
+            _packed(given),
+            **{"timeout": self._timeout, **how},
         )
+        # what a job does is told by others, and a question for a password has the terminal
+        asked = "interactive" in how and self._agent is not None and self._agent.asks
+        return list(unwrap(await self._answer(call, quiet=interface == "Job" or asked)))
+
+    async def _answer(self, call: Coroutine[Any, Any, list[Any]], *, quiet: bool) -> list[Any]:
+        if quiet or self._waiting is None:
+            return await call
+        return await self._waiting.of(call)
 
 
 def _packed(values: Mapping[str, Any]) -> dict[str, Variant]:

@@ -3,7 +3,8 @@ start virtsnap for it with _ARGCOMPLETE set to the name of the shell.
 
 bash gives the line in COMP_LINE, since only it knows where that ends; zsh and fish give the words
 as arguments, the last one as far as it is typed, and pick and quote by themselves. The answer is
-one candidate after the other, each with an END; the exit code FILES asks for names of files.
+one candidate after the other, each with an END; the exit code FILES asks for names of files,
+UNFINISHED for no space behind it.
 Nothing is started or waited for: what isn't there within a second is not offered.
 """
 
@@ -27,6 +28,7 @@ from .parser.optional import MEMORY, QUIESCE, spell_out
 
 END = "\v"  # no XML can hold one, and so no name of libvirt's
 FILES = 79
+UNFINISHED = 78
 SECONDS = 1.0
 PATIENCE = 0.7
 MOST = 5000
@@ -57,12 +59,14 @@ def main(shell: str, arguments: list[str]) -> NoReturn:
         quote, prefix, _, words, breaks = split_line(os.environ["COMP_LINE"], point)
         words, start = words[1:], breaks + 1 if breaks else 0
     found = candidates(words, prefix)
+    found = {one: text for one, text in found.items() if one not in _begun or one != prefix}
+    code = UNFINISHED if found and found.keys() <= _begun else 0
     if _wanted and not any(one.startswith(prefix) for one in found):
         os._exit(FILES)
     if shell == "bash":
         found = {quoted(one[start:], quote): "" for one in found if one.startswith(prefix)}
     os.write(1, "".join(_records(shell, found)).encode(errors="surrogateescape"))
-    os._exit(0)
+    os._exit(code)
 
 
 def _records(shell: str, found: dict[str, str]) -> list[str]:
@@ -129,6 +133,7 @@ def _escaped(one: str) -> str:
 # --- names that only the daemon knows
 
 _wanted: set[str] = set()
+_begun: set[str] = set()  # what goes on with a value
 
 
 def names(kind: str, args: Namespace) -> list[str]:
@@ -137,6 +142,11 @@ def names(kind: str, args: Namespace) -> list[str]:
     if kind == "file":
         _wanted.add("files")
         return []
+    if kind == "key":
+        from ..settings.keys import POLICY
+
+        _begun.update(f"{key.name}=" for key in POLICY)
+        return sorted(_begun)
     if kind == "template":
         _wanted.add("files")
         return templates.known()

@@ -18,7 +18,7 @@ from ..wire.messages import Signal
 from ..wire.transport import Transport
 from ..wire.values import variant
 from .client import Row
-from .output import ways
+from .output import times, ways
 from .output.text import safe
 
 NAME, PATH = "org.freedesktop.Notifications", "/org/freedesktop/Notifications"
@@ -47,7 +47,8 @@ def notification(problem: Row, bus: str, *, markup: bool) -> Notification:
     says whether it reads markup. Pure."""
     critical = problem["Severity"] == "critical"
     told = ways.told(problem["Ways"], bus, problem)
-    lines = [safe(line) for line in (problem["Message"], *(f"Way out: {way}" for way in told))]
+    what = times.local(problem["Message"])
+    lines = [safe(line) for line in (what, *(f"Way out: {way}" for way in told))]
     body = "\n".join(escape(line, quote=False) if markup else line for line in lines)
     if critical:
         return Notification("VM snapshots: critical problem", body, "dialog-error", _CRITICAL)

@@ -28,7 +28,10 @@ RUN = "PolicyRunFinished"
 JOB = "JobEnded"
 GONE, BACK, LEFT_OUT = "DaemonGone", "DaemonBack", "LeftOut"
 AGAIN = 5.0
-"""Seconds until a daemon that did not answer is asked anew."""
+"""Seconds until a daemon is asked anew that did not answer, or may yet forget a problem."""
+SETTLED = 75.0
+"""Seconds after which a daemon that has read all VMs has told of each problem that is over: it
+looks once a minute. What is over before its first look raises no signal."""
 _LOOK, _OWNER = "look", "owner"
 
 
@@ -41,7 +44,9 @@ class Events:
         self._backlog: Backlog[tuple[str, list[object], int]] = Backlog()
         self._owner = ""
         self._known: dict[str, Row] = {}
-        self._unsure = True  # whether _known are really all
+        self._unsure = True  # whether _known may come to differ from what there is, with no signal
+        self._sure_at = 0.0  # when they cannot any more, 0 = not all VMs are read
+        self._due: asyncio.TimerHandle | None = None
 
     async def listen(self) -> None:
         """Hear from now on; events() tells it."""
@@ -106,7 +111,7 @@ class Events:
         self._put(_OWNER, [signal.body[2]])
 
     def _changed(self, signal: Signal) -> None:
-        if self._unsure and {"Loading", "Connected"} & set(signal.body[1]):
+        if self._unsure and {"Loading", "Connected", "Health"} & set(signal.body[1]):
             self._put(_LOOK, [])
 
     def _put(self, what: str, body: list[object]) -> None:
@@ -158,7 +163,7 @@ class Events:
         the problems that there are."""
         if owner == self._owner:
             return []
-        self._owner, self._unsure = owner, True
+        self._owner, self._unsure, self._sure_at = owner, True, 0.0
         return [_event(BACK), *await self._look()] if owner else [_event(GONE)]
 
     async def _look(self) -> list[Row]:
@@ -173,17 +178,30 @@ class Events:
             if isinstance(error, WireError) and error.name == fault.DISCONNECTED:
                 raise
             self._unsure = True
-            asyncio.get_running_loop().call_later(AGAIN, partial(self._put, _LOOK, []))
+            self._again()
             return []
-        self._unsure = not manager["Connected"] or manager["Loading"]
+        whole = manager["Connected"] and not manager["Loading"]
         there = {row["ID"]: row for row in rows if self._wanted(row)}
-        told = []
-        if not self._unsure:
-            over = [row for identity, row in self._known.items() if identity not in there]
-            told += [event for row in over for event in self._problem(CLEARED, row, _now())]
-        for row in there.values():
-            told += self._problem(RAISED, row, row["Since"] or _now())
-        return told
+        gone = [row for key, row in self._known.items() if key not in there and whole]
+        over = [event for row in gone for event in self._problem(CLEARED, row, _now())]
+        new = [
+            event
+            for row in there.values()
+            for event in self._problem(RAISED, row, row["Since"] or _now())
+        ]
+        now = asyncio.get_running_loop().time()
+        self._sure_at = (self._sure_at or now + SETTLED) if whole else 0.0
+        self._unsure = not whole or now < self._sure_at
+        if whole and self._unsure:
+            self._again()
+        return over + new
+
+    def _again(self) -> None:
+        """Look once more in a while."""
+        if self._due:
+            self._due.cancel()
+        loop = asyncio.get_running_loop()
+        self._due = loop.call_later(AGAIN, partial(self._put, _LOOK, []))
 
     def _wanted(self, row: Row) -> bool:
         return not self._uuid or row["DomainUUID"] in ("", self._uuid)

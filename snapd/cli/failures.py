@@ -9,14 +9,26 @@ from typing import Any
 from ..errors import SnapdError, by_name
 from ..wire import fault
 from ..wire.fault import WireError
+from .output import times
 from .output.screen import Screen
-from .output.text import command
+from .output.text import command, on_bus
 
 FAILED, NOT_AUTHORIZED, UNAVAILABLE = 1, 5, 6
 _ERROR = f"{fault.FREEDESKTOP}.Error."
 _SYSTEMD = "org.freedesktop.systemd1."
 _NOT_RUNNING = (fault.SERVICE_UNKNOWN, fault.NAME_HAS_NO_OWNER)
 _OLDER = tuple(_ERROR + f"Unknown{what}" for what in ("Method", "Interface", "Object", "Property"))
+
+
+_LOST = (fault.DISCONNECTED, fault.NO_REPLY)
+
+
+class Unanswered(WireError):
+    """No answer to a call that changes something, which may have been done. job: it makes one."""
+
+    def __init__(self, error: WireError, *, job: bool) -> None:
+        super().__init__(error.name, error.text)
+        self.job = job
 
 
 class JobFailed(Exception):
@@ -82,9 +94,10 @@ def _show(
     hints: Sequence[str] = (),
 ) -> int:
     """job: the row of the one that failed. hints: lines for people behind the sentence."""
+    sentence = on_bus(sentence, screen.bus)
     job = job or {}
     number = f" (job {job['Path'].rpartition('/')[2]})" if job else ""
-    lines = [f"virtsnap: {sentence}{number}"]
+    lines = [f"virtsnap: {times.local(sentence)}{number}"]
     if detail.get("Ways"):
         from .output import ways  # not before: it needs dataclasses, 20 ms
 
@@ -107,11 +120,9 @@ def explain(error: WireError, bus: str) -> tuple[str, int]:
         why = "" if error.name in _NOT_RUNNING else f" ({error.text})"
         return f"virtsnapd is not running on {place}{why}; {_start(bus)}", UNAVAILABLE
     if error.name == fault.NO_SERVER:
-        where = "; there is none after su or sudo: log in as that user" if bus == "session" else ""
-        return f"{place} cannot be reached: {error.text}{where}", UNAVAILABLE
-    if error.name in (fault.DISCONNECTED, fault.NO_REPLY):
-        asked = f"what was asked for may have been done: {command(bus, 'history')} shows it"
-        return f"virtsnapd on {place} did not answer ({error.text}); {asked}", UNAVAILABLE
+        return f"{place} cannot be reached: {error.text}{_other_bus(error, bus)}", UNAVAILABLE
+    if is_lost(error):
+        return f"virtsnapd on {place} {_unanswered(error, bus)}", UNAVAILABLE
     if error.name == f"{_ERROR}InteractiveAuthorizationRequired":
         which = error.text.partition(";")[0]
         return f"a password is needed and nobody may be asked ({which})", NOT_AUTHORIZED
@@ -121,6 +132,21 @@ def explain(error: WireError, bus: str) -> tuple[str, int]:
         what = "virtsnapd does not know that (an older version?)"
         return f"{what}: {error.text}; restart it after an upgrade", FAILED
     return f"{error.text or 'it failed'} ({error.name})", FAILED
+
+
+def is_lost(error: WireError) -> bool:
+    """Whether a call has no answer, and nobody knows what became of it."""
+    return error.name in _LOST
+
+
+def _unanswered(error: WireError, bus: str) -> str:
+    _, within, seconds = error.text.rpartition(" within ")
+    how = f"did not answer within {seconds}" if within else f"did not answer ({error.text})"
+    if isinstance(error, Unanswered):
+        maybe = "what was asked for may have been begun all the same"
+        return f"{how}; {maybe}" + (f": {command(bus, 'jobs')} shows it" if error.job else "")
+    user = {"system": "", "session": "--user "}.get(bus)
+    return how if user is None else f"{how}; what it is at: systemctl {user}status virtsnapd"
 
 
 def _ways_in(code: int, sentence: str, bus: str) -> list[str]:
@@ -133,6 +159,23 @@ def _ways_in(code: int, sentence: str, bus: str) -> list[str]:
         "where a password can be typed: on a terminal with pkttyagent (ssh -t HOST virtsnap ...) "
         "or a desktop, without --no-ask-password",
     ]
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether a bus could not be reached since nobody is at its address."""
+    return isinstance(error.__cause__, (FileNotFoundError, ConnectionRefusedError))
+
+
+def _other_bus(error: WireError, bus: str) -> str:
+    """What to do about a bus that cannot be reached, where that is known."""
+    if bus == "session":
+        return "; there is none after su or sudo: log in as that user"
+    if bus == "system":
+        return "; start it: systemctl start dbus" if is_gone(error) else ""
+    wrong = error.__cause__ is None or isinstance(error.__cause__, ValueError)
+    if wrong or is_gone(error):
+        return "; give --bus-address one that runs, unix:path=SOCKET, or leave it out"
+    return ""
 
 
 def _start(bus: str) -> str:

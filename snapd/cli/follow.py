@@ -32,7 +32,7 @@ async def started(client: Client, screen: Screen, path: str, *, no_wait: bool) -
         return None
     row = await follow(client, screen, path)
     for warning in row["Warnings"]:
-        screen.note(f"warning: {warning['Message']}")
+        screen.note(f"warning: {times.local(warning['Message'])}")
     return row
 
 

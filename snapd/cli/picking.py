@@ -25,7 +25,9 @@ class Wanted(NamedTuple):
 
     def __str__(self) -> str:
         of = f" of policy {name(self.policy)}" if self.policy else ""
-        before = f" from before {times.minute(self.before)}" if self.before is not None else ""
+        # 0 is a time here, and times.minute() has it for never
+        early = self.before is not None
+        before = f" from before {times.minute(self.before or 1)}" if early else ""
         return of + before
 
 

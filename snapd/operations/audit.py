@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import PurePath
 
 from ..hypervisor import Beside, DomainFacts, ImageCheck
-from ..model import NVRAM, Disk, Kind, SnapshotInfo
+from ..model import NVRAM, Disk, Kind, SnapshotInfo, told_time
 from ..store import HistoryRow, JobRow
 from .audit_chains import amiss, chain, has_external
 from .thaw import FrozenGuest
@@ -265,7 +264,5 @@ def _first(files: Iterable[str], owners: Mapping[str, set[str]]) -> set[str]:
 
 
 def moment(seconds: int) -> str:
-    """`2026-11-24T01:30:00Z`; `an unknown time` for 0."""
-    if not seconds:
-        return "an unknown time"
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """As told_time(); `an unknown time` for 0."""
+    return told_time(seconds) if seconds else "an unknown time"

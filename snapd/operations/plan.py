@@ -312,10 +312,13 @@ def _then_blockers(wish: Wish, wanted: bool, against: Sequence[Blocker]) -> Iter
 
 
 def _too_long(memory_ms: int, wish: Wish) -> Blocker:
-    why = (
-        f"it would stand still for about {memory_ms / 1000:.0f} s, more than max_pause "
-        f"({wish.max_pause} s) allows"
-    )
+    # rounded to seconds it may be what is allowed
+    near = memory_ms < (wish.max_pause + 1) * 1000
+    about = f"{memory_ms} ms" if near else f"{memory_ms / 1000:.0f} s"
+    most = f"more than max_pause ({wish.max_pause} s) allows"
+    if not wish.max_pause:
+        most = "and with a max_pause of 0 it may not at all"
+    why = f"it would stand still for about {about}, {most}"
     return Blocker(Unsupported, TOO_LONG, "", why, ("no-memory", "max-pause"))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from ..hypervisor import DomainFacts
 from ..model import (
@@ -21,6 +20,7 @@ from ..model import (
     State,
     Warned,
     told_consistency,
+    told_time,
 )
 from .context import Context, pick
 from .create import planned
@@ -118,7 +118,7 @@ async def preview_revert(ctx: Context, wish: RevertWish) -> Preview:
 def losses(facts: DomainFacts, listed: SnapshotInfo, wish: RevertWish) -> list[Warned]:
     """What a revert throws away or leaves behind; with a safety snapshot there is a way back."""
     vm, found = facts.info.name, []
-    since = datetime.fromtimestamp(listed.created, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    since = told_time(listed.created)
     for disk in writable(facts.info.disks):
         text = f"what was written to disk {disk.target} of VM {vm} since {since}"
         found.append(Warned("disk-changes", disk.target, text))

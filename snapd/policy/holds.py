@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from ..errors import InvalidArgument
-from ..model import DomainInfo
+from ..model import DomainInfo, told_time
 from ..operations import DAEMON
 from ..store import HistoryRow, HoldRow, Store
 
@@ -67,10 +66,10 @@ class Holds:
         now = int(self._clock())
         if until and until <= now:
             raise InvalidArgument(
-                f"a hold until {moment(until)} would be over already; give a later time, or 0"
+                f"a hold until {told_time(until)} would be over already; give a later time, or 0"
             )
         row = HoldRow(policy, domain.uuid if domain else "", reason, now, until, owner)
-        why = f"{reason} (until {moment(until)})".strip() if until else reason
+        why = f"{reason} (until {told_time(until)})".strip() if until else reason
         act = _act("hold", now, policy, domain, owner, why)
         await self._replace([row], [], [act])
         return row
@@ -135,16 +134,8 @@ class Holds:
 
 def told(row: HoldRow) -> str:
     """`held until 2026-11-26 02:30 UTC: the reason`."""
-    until = f"held until {moment(row.until)}" if row.until else "held"
+    until = f"held until {told_time(row.until)}" if row.until else "held"
     return f"{until}: {row.reason}" if row.reason else until
-
-
-def moment(seconds: int) -> str:
-    """`2026-11-26 02:30 UTC`; what no calendar has stays a number."""
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
-    except (ValueError, OverflowError, OSError):
-        return f"{seconds} s"
 
 
 def _act(

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import PurePath
 
-from ..errors import SnapdError
+from ..errors import SnapdError, without_vm
 from ..inventory import DomainPicture
-from ..model import DomainInfo, Policy, Problem, SnapshotInfo
+from ..model import DomainInfo, Policy, Problem, SnapshotInfo, told_time
 from ..operations import FrozenGuest, redefined
 from ..settings import matches
 from ..store import SlotRow
 from .chains import OF_TREE, Heap, branches, words
 from .coverage import YES, Coverage
-from .holds import moment
 
 FROZEN_SECONDS = 30
 TREE_SECONDS = 15 * 86400
@@ -81,7 +79,7 @@ def still_frozen(guests: Sequence[FrozenGuest], now: float) -> Iterator[Problem]
     for guest in guests:
         if now - guest.since <= FROZEN_SECONDS:
             continue
-        since = f"{datetime.fromtimestamp(guest.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        since = told_time(guest.since)
         how = "was to be frozen and may be" if guest.late else "is frozen"
         yield Problem(
             id=identity("frozen", guest.domain),
@@ -114,7 +112,7 @@ def cannot_work(row: Coverage, info: DomainInfo) -> Problem | None:
     """Told at once, not when the slot comes; what only a run found out is told as its failure."""
     if row.verdict == YES or (row.found_by_run and row.error_name):
         return None
-    what = f"policy {row.policy} cannot work on VM {info.name}: {row.why}"
+    what = f"policy {row.policy} cannot work on VM {info.name}: {without_vm(row.why, info.name)}"
     return problem("cannot-work", what, policy=row.policy, domain=info, ways=row.ways)
 
 
@@ -122,14 +120,14 @@ def overdue(row: Coverage, info: DomainInfo, now: int) -> Problem | None:
     """What should have been made twice by now, and was not."""
     if not row.overdue:
         return None
-    last = f"its last success was at {moment(row.last_success)}"
+    last = f"its last success was at {told_time(row.last_success)}"
     what = (
         f"policy {row.policy} is overdue on VM {info.name} for {span(now - row.overdue)}: the "
-        f"second slot without a success came at {moment(row.overdue)}; "
+        f"second slot without a success came at {told_time(row.overdue)}; "
         f"{last if row.last_success else 'it has had none there yet'}"
     )
     if row.error_message:
-        what += f"; its last error: {row.error_message}"
+        what += f"; its last error: {without_vm(row.error_message, info.name)}"
     ways = ("policy-run",)
     found = problem("overdue", what, "critical", policy=row.policy, domain=info, ways=ways)
     return replace(found, since=row.overdue)
@@ -141,11 +139,12 @@ def run_failed(
     """The last run of a policy on a VM, where it failed; and when it is tried again."""
     if not row.error_name:
         return None
-    what = f"policy {row.policy} failed on VM {info.name}: {row.error_message}"
+    why = without_vm(row.error_message, info.name)
+    what = f"policy {row.policy} failed on VM {info.name}: {why}"
     if refused:
         what += "; it is not tried again until the VM or the policy changes"
     elif retry_at:
-        what += f"; it is tried again at {moment(retry_at)}"
+        what += f"; it is tried again at {told_time(retry_at)}"
     return problem("run-failed", what, "critical", policy=row.policy, domain=info)
 
 

@@ -76,21 +76,22 @@ class Transport:
     async def connect(cls, address: str, timeout: float = DEADLINE) -> Transport:
         """Connect to "system", "session" or a D-Bus address.
 
-        Raises WireError NoServer: nobody there, or it refuses us.
+        Raises WireError NoServer: nobody there, or it refuses us; its cause says which.
         """
         transport = cls()
         transport.address = address
         # the system bus passes only replies that were asked for; others pass anybody's
         transport._trusted = address == "system"
-        last: Exception | None = None
+        why, last = "its address is empty", None
         for one in addresses(address):
             try:
                 await transport._open(one, timeout)
                 return transport
             except (OSError, EOFError, AuthError, InvalidAddressError, ValueError) as error:
                 last = error
-        said = str(last) or "it does not answer"
-        raise WireError(NO_SERVER, one_line(f"no bus at {address!r}: {said}"))
+                said = (isinstance(error, OSError) and error.strerror) or str(error)
+                why = one_line(f"{one}: {said or 'it does not answer'}")
+        raise WireError(NO_SERVER, why) from last
 
     async def _open(self, address: str, timeout: float) -> None:
         connection = Connection(address, self._on_message)

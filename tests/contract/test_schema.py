@@ -57,7 +57,11 @@ TYPES = {
     "a{sv}": {"type": "object"},
 }
 # What several shapes of one command are called, beside those that all commands have.
-SHAPES = {"show": {"show-vm"}, "jobs": {"job"}, "delete": {"delete-all-ours"}}
+SHAPES = {
+    "show": {"show-vm"},
+    "jobs": {"job"},
+    "delete": {"delete-all-ours", "delete-previews"},
+}
 VERBS = ("create", "revert", "undo", "delete", "try", "accept", "discard")
 
 

@@ -311,6 +311,25 @@ def test_check_bus_that_cannot_be_reached_is_unknown(form: list[str]) -> None:
         assert (done.json["Status"], done.json["Running"]) == ("UNKNOWN", None)
 
 
+@pytest.mark.parametrize(
+    ("address", "code", "why"),
+    [
+        (NOBODY, 2, "No such file or directory; start it: systemctl start dbus"),
+        ("nonsense", 3, "nonsense: address did not contain a transport"),
+    ],
+)
+def test_check_without_the_system_bus_is_critical_and_with_a_wrong_address_unknown(
+    address: str, code: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+    done = virtsnap(NOBODY, "check", "--system")
+    assert (done.code, done.err) == (code, "")
+    assert "the system bus cannot be reached: " in done.out
+    assert first(done)[0].endswith(why)
+    answer = virtsnap(NOBODY, "check", "--system", "--json").json
+    assert (answer["Code"], answer["Running"]) == (code, False if code == 2 else None)
+
+
 def test_check_prometheus_of_a_bus_that_cannot_be_reached_writes_nothing() -> None:
     done = virtsnap(NOBODY, "check", "--prometheus")
     assert (done.code, done.out) == (3, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -213,6 +214,27 @@ def test_run_daemon_not_running_says_how_to_start_it(bus: PrivateBus) -> None:
 def test_run_no_bus_is_unavailable(tmp_path: Path) -> None:
     done = virtsnap(f"unix:path={tmp_path}/nothing", "list")
     assert done.code == 6 and "cannot be reached" in done.err
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (["--bus-address", ""], "that bus cannot be reached: its address is empty; give --bus-a"),
+        (["--bus-address", "foo"], "that bus cannot be reached: foo: address did not contain a tr"),
+        (["--session"], "the session bus cannot be reached: unix:path=/n/bus: No such file or d"),
+        (["--system"], "the system bus cannot be reached: unix:path=/n/system: No such file or d"),
+    ],
+    ids=str,
+)
+def test_run_no_bus_says_which_and_why_in_words_for_people(
+    where: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/n/system")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/n")
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    done = virtsnap("unix:path=/n/other", "list", *where)
+    assert done.code == 6 and done.err.startswith(f"virtsnap: {says}")
+    assert not re.search("Errno|None|no bus", done.err) and len(done.err.splitlines()) == 1
 
 
 def test_run_reader_that_closes_the_pipe_gets_no_complaint(running: House) -> None:

@@ -110,7 +110,7 @@ def test_jobs_lists_what_has_just_been_done(running: House) -> None:
     assert cli(running, "jobs", "-q").out == "1\n2\n3\n"
     assert cli(running, "jobs", "--state", "failed", "-q").out == "3\n"
     assert cli(running, "jobs", "--vm", "web-2", "-q").out == ""
-    assert "no such job now" in cli(running, "jobs", "--vm", "web-2").err
+    assert cli(running, "jobs", "--vm", "web-2").err.startswith("there is no such job now;")
     assert cli(running, "jobs", "--vm", "nope").code == 3
 
 
@@ -142,6 +142,10 @@ def test_jobs_of_a_run_shows_its_parts(house: House) -> None:
     assert "made on 2 VMs" in head
     made = {(row["VERB"], row["VM"]) for row in table(parts)}
     assert {("create", "web-1"), ("create", "web-2")} <= made
+
+
+def test_jobs_where_there_are_none_is_no_word_of_what_was_not_asked(running: House) -> None:
+    assert cli(running, "jobs").err.startswith("there is no job now;")
 
 
 def test_jobs_that_there_is_not_is_not_found(running: House) -> None:

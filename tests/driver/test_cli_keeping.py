@@ -12,6 +12,8 @@ from tests.driver.virtsnap import cli, rows
 def test_describe_pin_and_unpin_do_it_and_say_so(running: House) -> None:
     done = cli(running, "describe", "web-1", "by-hand", "two words")
     assert (done.code, done.out) == (0, "VM web-1: snapshot by-hand has its description\n")
+    never = cli(running, "unpin", "web-1", "by-hand")
+    assert (never.code, never.out) == (0, "VM web-1: snapshot by-hand was not pinned\n")
     pinned = cli(running, "pin", WEB1, "by-hand", "--reason", "audit")
     said = "VM web-1: snapshot by-hand is pinned: nobody deletes it\n"
     assert (pinned.code, pinned.out, pinned.err) == (0, said, "")
@@ -26,6 +28,8 @@ def test_describe_pin_and_unpin_do_it_and_say_so(running: House) -> None:
     assert (row["Pinned"], row["Description"]) == (False, "two words")
     verbs = [row["Verb"] for row in rows(running, "history", "web-1", "by-hand")]
     assert verbs == ["unpin", "delete", "pin", "describe"]
+    none = cli(running, "describe", "web-1", "by-hand", "")
+    assert none.out == "VM web-1: the description of snapshot by-hand is removed\n"
 
 
 def test_pin_without_reason_is_shown_as_pinned(running: House) -> None:
@@ -75,6 +79,12 @@ def test_hold_is_shown_with_the_command_that_takes_it_back(house: House) -> None
     )
     assert cli(house, "unhold", "web-2").code == 2, "all VMs are held"
     assert cli(house, "unhold").out == "nothing is held any more\n"
+    assert cli(house, "unhold").out == "nothing was held\n"
+    never = cli(house, "unhold", "web-1", "--policy", "hourly")
+    assert never.out == "VM web-1, by policy hourly, was not held\n"
+    cli(house, "hold", WEB1, "--policy", "hourly")
+    taken = cli(house, "unhold", "web-1", "--policy", "hourly")
+    assert taken.out == "VM web-1, by policy hourly, is not held any more\n"
     assert "moving" not in cli(house, "status").out
 
 
@@ -93,6 +103,31 @@ def test_keeping_refused_has_the_exit_code_of_its_error(
     shared: House, arguments: list[str], code: int
 ) -> None:
     assert cli(shared, *arguments).code == code
+
+
+@pytest.mark.parametrize(
+    ("words", "which"),
+    [
+        (["describe", "web-1", "by-hand"], "snapshot by-hand of VM web-1"),
+        (["create", "web-1", "new", "--description"], "snapshot new of VM web-1"),
+        (["create", "web-1", "--preview", "--description"], "a snapshot of VM web-1"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("y\x1b[31m", "has '\\x1b', which XML cannot hold; leave it out"),
+        ("\ufffe", "has '\\ufffe', which XML cannot hold; leave it out"),
+        ("ä" * 2049, "has 4098 bytes, at most 4096; shorten it"),
+    ],
+    ids=ascii,
+)
+def test_description_that_cannot_be_kept_says_of_which_snapshot_and_what_is_wrong(
+    shared: House, words: list[str], which: str, text: str, says: str
+) -> None:
+    done = cli(shared, *words, text)
+    assert (done.code, done.err) == (2, f"virtsnap: {which}: the description {says}\n")
 
 
 def test_quiet_is_the_names_of_what_it_was_done_to(running: House) -> None:

@@ -16,14 +16,18 @@ from tests.driver.virtsnap import cli, terminal
 POLICY = 'domains = ["line"]\nschedule = "30 2 * * *"\n[keep]\nlast = 9\n'
 WEB_TREE = [
     "VM web",
-    "├─○ apart",
     "○ base",
+    "│",
     "○ before-upgrade",
     "├─○ other",
     "├─○ upgraded",
+    "│ │",
     "│ ○ now",
+    "│",
     "○ tried",
+    "│",
     "● tried-more",
+    "○ apart",
 ]
 PAINT = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -84,7 +88,8 @@ def test_tree_is_that_of_libvirt_with_the_current_one_marked(host_of_trees: Hous
 
 def test_tree_of_all_vms_has_one_for_each_that_has_some(host_of_trees: House) -> None:
     shown = drawn(cli(host_of_trees, "list", "--tree").out)
-    line = ["VM line", "○ nightly-0000", "○ nightly-0001", "○ nightly-0002", "● nightly-0003"]
+    line = ["VM line", "○ nightly-0000", "│", "○ nightly-0001", "│", "○ nightly-0002", "│",
+            "● nightly-0003"]  # fmt: skip
     assert shown == [*line, *WEB_TREE]
 
 
@@ -94,16 +99,16 @@ def test_tree_where_the_locale_has_no_lines_is_of_ascii(
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     out = cli(host_of_trees, "list", "web", "--tree").out
     assert out.isascii()
-    assert drawn(out)[-3:] == ["| o now", "o tried", "* tried-more"]
+    assert drawn(out)[-7:] == ["| |", "| o now", "|", "o tried", "|", "* tried-more", "o apart"]
 
 
 def test_tree_of_some_shows_what_they_were_made_on_by_name_only(host_of_trees: House) -> None:
     done = cli(host_of_trees, "list", "web", "--tree", "--pinned")
-    assert drawn(done.out) == ["VM web", "○ base", "○ before-upgrade", "○ other"]
+    assert drawn(done.out) == ["VM web", "○ base", "│", "○ before-upgrade", "│", "○ other"]
     full = [line for line in done.out.splitlines()[1:] if "2026" in line]
     assert len(full) == 1 and "other" in full[0] and "pinned: audit until June" in full[0]
     shown = drawn(cli(host_of_trees, "list", "--tree", "--policy", "nightly").out)
-    assert shown == ["VM line", "○ nightly-0000", "○ nightly-0001", "○ nightly-0002"]
+    assert shown == ["VM line", "○ nightly-0000", "│", "○ nightly-0001", "│", "○ nightly-0002"]
 
 
 def test_tree_of_hundreds_fits_a_narrow_terminal(
@@ -175,7 +180,7 @@ def test_columns_asked_for_stay_on_a_narrow_terminal(
 def test_columns_that_there_are_not_is_wrong_usage(host_of_trees: House) -> None:
     done = cli(host_of_trees, "list", "--columns", "size")
     assert (done.code, done.out) == (2, "")
-    assert "no column 'size'; there are current, vm, snapshot, created, " in done.err
+    assert "no column 'size'; 'virtsnap list --help' lists them" in done.err
 
 
 # --- which ones

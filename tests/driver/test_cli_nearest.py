@@ -46,11 +46,53 @@ def test_unknown_name_suggests_near_ones(shared: House, typed: list[str], near: 
     assert all(each in question[0] for each in near)
 
 
+def test_history_of_no_vm_is_not_found_with_the_near_ones(shared: House) -> None:
+    for more in ([], ["--verb", "revert"], ["by-hand"]):
+        done = virtsnap(shared.address, "history", "wbe-1", *more)
+        assert (done.code, done.out) == (3, ""), more
+        assert "did you mean web-1" in done.err
+    known = virtsnap(shared.address, "history", "web-1", "by-hand", "--verb", "revert")
+    assert (known.code, known.err) == (0, "history of VM web-1 has nothing like that\n")
+
+
+def test_history_of_no_snapshot_says_so_with_the_near_ones(shared: House) -> None:
+    done = virtsnap(shared.address, "history", "web-1", "by-hnd")
+    said, near, see = done.err.splitlines()
+    assert (done.code, done.out) == (0, "")
+    assert said == "VM web-1 has no snapshot by-hnd, and history knows of none"
+    assert near == "  did you mean by-hand?"
+    assert see.endswith(f"virtsnap --bus-address {shared.address} list web-1")
+    assert virtsnap(shared.address, "history", "web-1", "by-hnd", "--json").json["rows"] == []
+
+
+def test_history_of_what_is_gone_is_no_slip(house: House) -> None:
+    client = house.start()
+    client.create("web-2", "mine")
+    client.delete("web-2", "mine")
+    assert virtsnap(house.address, "history", "web-2", "mine", "-q").out == "mine\n"
+    none = virtsnap(house.address, "history", "web-2", "mine", "--verb", "revert")
+    assert (none.code, none.err) == (0, "history of VM web-2 has nothing like that\n")
+
+
 def test_unknown_snapshot_says_how_to_see_those_that_there_are(shared: House) -> None:
     done = virtsnap(shared.address, "pin", "web-1", "qqqq")
     assert done.code == 3
     seen = f"what it has: virtsnap --bus-address {shared.address} list web-1"
     assert done.err.splitlines()[-1].strip() == seen
+
+
+def test_error_of_the_daemon_names_a_command_that_is_typed_on_the_same_bus(
+    shared: House, two: tuple[House, House]
+) -> None:
+    with_bus = f"'virtsnap --bus-address {shared.address} status' lists them"
+    assert with_bus in virtsnap(shared.address, "list", "qqqq").err
+    assert with_bus in virtsnap(shared.address, "list", "qqqq", "--json").error["message"]
+    no_policy = virtsnap(shared.address, "policy", "show", "qqqq").err
+    assert f"'virtsnap --bus-address {shared.address} policy list' shows" in no_policy
+    assert "; 'virtsnap --session status' lists them" in run("list", "--session", "qqqq").err
+    assert "; 'virtsnap status' lists them" in run("list", "qqqq").err
+    command = no_policy.split("'")[3].split()
+    assert run(*command[1:]).code == 0
 
 
 def test_hostile_names_are_safe_and_no_markup(house: House) -> None:

@@ -54,6 +54,10 @@ def shows(seen: Watcher, desktop: FakeDesktop, count: int) -> None:
     seen.until(lambda: len(desktop.shown) == count)
 
 
+def closes(seen: Watcher, desktop: FakeDesktop, count: int) -> None:
+    seen.until(lambda: len(desktop.closed) == count)
+
+
 def test_notify_shows_each_problem_of_the_daemon_and_closes_it_when_it_is_over(
     house: House, desktop: FakeDesktop
 ) -> None:
@@ -111,6 +115,23 @@ def test_notify_once_a_problem_also_when_the_daemon_is_started_again(
         house.start()
         seen.until(lambda: desktop.closed == [1])
         assert seen.interrupt() == 130
+
+
+def test_notify_closes_what_is_over_before_a_new_daemon_has_told_of_it(
+    house: House, desktop: FakeDesktop
+) -> None:
+    house.policy("all", HOURLY.replace('"web-*"', '"*"'))
+    client = house.start()
+    with watching(house.address, "--notify", session=desktop.address) as seen:
+        for number in range(1, 4):
+            client.call("Hold", "web-1", "", 0, "moving")
+            shows(seen, desktop, number)
+            house.again()
+            seen.notes("running again", number)
+            client.call("Unhold", "web-1", "")
+            closes(seen, desktop, number)
+        assert seen.interrupt() == 130
+    assert desktop.closed == [1, 2, 3]
 
 
 @pytest.mark.parametrize("markup", [True, False])

@@ -51,6 +51,16 @@ def test_policy_enable_name_of_an_admins_file_is_refused(house: House) -> None:
     assert (done.code, done.error["error"]) == (4, "org.virtsnap.Error.Protected")
 
 
+def test_policy_remove_of_an_admins_file_is_refused_before_it_asks(house: House) -> None:
+    house.policy("nightly", HOURLY)
+    house.start()
+    with terminal(house.address, "policy", "remove", "nightly") as seen:
+        assert seen.end() == 4
+    assert "[y/N]" not in seen.screen
+    assert "delete policies.d of its --config/nightly.toml" in seen.screen
+    assert "way out: have the files read again" in seen.screen
+
+
 def test_policy_enable_answered_no_sets_nothing(running: House) -> None:
     with terminal(running.address, "policy", "enable", "nightly") as seen:
         seen.until("[y/N]")

@@ -120,6 +120,34 @@ def test_set_asks_and_answered_no_does_nothing(running: House, client: Client) -
     assert definition(client) == HOURLY_API
 
 
+@pytest.mark.parametrize("option", ["-q", "--json"])
+def test_set_and_edit_show_what_changes_before_they_ask_also_where_the_answer_is_for_a_program(
+    running: House, client: Client, editing: Any, option: str
+) -> None:
+    wide = "domains=*"
+    editing("""sed -i 's/"web-\\*"/"*"/' "$1"; grep -q '"\\*"' "$1" """)
+    for words in (["set", "hourly", wide], ["edit", "hourly"]):
+        with terminal(running.address, "policy", *words, option) as seen:
+            seen.until("Change policy hourly? [y/N]")
+            before = seen.screen
+            seen.type("n\n")
+            assert seen.end() == 1
+        lines = before.splitlines()
+        assert lines[:3] == ["policy hourly:", "  domains: web-* -> *", "  VM db-1 joins"]
+    assert definition(client) == HOURLY_API
+
+
+def test_edit_quiet_says_what_is_not_valid_before_it_asks(
+    running: House, client: Client, editing: Any
+) -> None:
+    editing('sed -i "s/= 2/= -1/" "$1"')
+    with terminal(running.address, "policy", "edit", "hourly", "-q") as seen:
+        seen.until("again? [y/N]")
+        assert "hourly.toml: keep.last: must be from 1" in seen.screen
+        seen.type("n\n")
+        assert seen.end() == 1
+
+
 def test_set_overwrites_nobodys_change(running: House, client: Client) -> None:
     with terminal(running.address, "policy", "set", "hourly", "keep.last=1") as seen:
         seen.until("[y/N]")

@@ -18,6 +18,34 @@ def names(house: House) -> list[str]:
     return list(house.client.snapshots("web-1"))
 
 
+def test_preview_of_a_foreign_snapshot_says_of_its_disks_what_show_says(house: House) -> None:
+    """libvirt's test driver has no disks in what others made."""
+    house.start()
+    assert "holds        disks unknown" in cli(house, "show", "web-1", "by-hand").out
+    for verb in ("revert", "delete"):
+        done = cli(house, verb, "web-1", "by-hand", "--preview")
+        assert "disks unknown" in done.out and "disks none" not in done.out
+
+
+def test_times_in_the_daemons_sentences_are_shown_as_all_others(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """by-hand was made at 1700000000, as its XML says."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    house.policy("web")
+    house.start()
+    lost = "lost: what was written to disk vda of VM web-1 since"
+    revert = ("revert", "web-1", "by-hand", "--preview")
+    assert f"{lost} 2023-11-14 23:13:20\n" in cli(house, *revert).out
+    assert f"{lost} 2023-11-14 22:13:20Z\n" in cli(house, *revert, "--utc").out
+    assert f"{lost} 2023-11-14T23:13:20+01:00\n" in cli(house, *revert, "--iso").out
+    preview = cli(house, *revert, "--json").json
+    assert f"{lost[6:]} 2023-11-14 22:13:20 UTC" in {row["Message"] for row in preview["Loses"]}
+    cli(house, "hold", "web-1", "--until", "2099-11-30 08:21")
+    assert "held until 2099-11-30 08:21\n" in cli(house, "status").out
+    assert "(until 2099-11-30 08:21)" in cli(house, "history", "web-1").out
+
+
 # --- options
 
 
@@ -101,8 +129,41 @@ def test_revert_on_a_terminal_says_what_is_lost_before_it_asks(running: House) -
         assert seen.end() == 1
     assert "lost: what was written to disk vda of VM web-1 since" in before
     assert "the VM afterwards: running" in before
-    assert before.index("lost:") < before.index("safety snapshot. [y/N]")
+    assert "what it is now is kept in a safety snapshot" in before
+    question = before.replace("\x1b[K", "").splitlines()[-1].strip()
+    assert question == "Revert VM web-1 to one? [y/N]"
     assert names(running) == ["by-hand", "one"]
+
+
+@pytest.mark.parametrize(
+    ("words", "question"),
+    [
+        (["revert", "web-1", "one", "--no-safety-snapshot"],
+         "Revert VM web-1 to one, and lose what it is now? [y/N]"),
+        (["revert", "web-1", "one", "--json"], "Revert VM web-1 to one? [y/N]"),
+        (["delete", "web-1", "one"], "Delete one of VM web-1? [y/N]"),
+        (["delete", "web-1", "one", "--children"],
+         "Delete one of VM web-1 with all that descend from it? [y/N]"),
+        (["delete", "web-1", "one", "by-hand"], "Delete these 2 snapshots of VM web-1? [y/N]"),
+        (["accept", "web-1"], "Delete trial try-it of VM web-1? [y/N]"),
+        (["discard", "web-1", "-q"], "Revert VM web-1 to try-it and delete that? [y/N]"),
+        (["delete", "web-1", "--all-ours"],
+         "Delete them from VM web-1, and hold all policies on it? [y/N]"),
+        (["try", "web-1", "two"], "Begin another one beside it? [y/N]"),
+    ],
+)  # fmt: skip
+def test_question_is_a_short_one_behind_its_facts(
+    words: list[str], question: str, running: House
+) -> None:
+    cli(running, "create", "web-1", "one")
+    cli(running, "try", "web-1", "try-it")
+    with terminal(running.address, *words) as seen:
+        seen.until("[y/N]")
+        *facts, last = seen.screen.replace("\x1b[K", "").replace("\r", "").splitlines()
+        seen.type("n\n")
+        assert seen.end() == 1
+    assert last.strip() == question
+    assert facts and not any("?" in line for line in facts)
 
 
 def test_delete_on_a_terminal_of_what_is_pinned_is_not_asked_for(running: House) -> None:
@@ -111,5 +172,18 @@ def test_delete_on_a_terminal_of_what_is_pinned_is_not_asked_for(running: House)
     with terminal(running.address, "delete", "web-1", "one") as seen:
         assert seen.end() == 4
     assert "[y/N]" not in seen.screen
-    assert "refused now (pinned)" in seen.screen and "virtsnap unpin" in seen.screen
+    unpin = f"'virtsnap --bus-address {running.address} unpin VM SNAPSHOT'"
+    assert "refused now (pinned)" in seen.screen and unpin in seen.screen
     assert names(running) == ["by-hand", "one"]
+
+
+def test_delete_quiet_on_a_terminal_says_what_it_would_do_as_well(running: House) -> None:
+    with terminal(running.address, "delete", "web-1", "by-hand", "-q") as seen:
+        seen.until("[y/N]")
+        assert "  snapshot: internal, " in seen.screen
+        seen.type("n\n")
+        assert seen.end() == 1
+    running.client.act("web-1", "by-hand", "Pin", "the last good one")
+    with terminal(running.address, "delete", "web-1", "by-hand", "-q") as seen:
+        assert seen.end() == 4
+    assert "refused now (pinned)" in seen.screen

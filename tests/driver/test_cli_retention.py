@@ -121,7 +121,7 @@ def test_confirm_is_named_wherever_it_waits(house: House, many: Client) -> None:
     run(many, "p")
     many.until("a problem", lambda: "prune-held" in problems(many))
     begin = f"virtsnap --bus-address {house.address} policy confirm"
-    assert f"see what would go, and agree: {begin} POLICY {uuid_of(0)}\n" in cli(house).out
+    assert f"see what would go, and agree: {begin} POLICY vm-0\n" in cli(house).out
     assert cli(house, "preview", "vm-0").out.endswith(f"to agree: {begin} p vm-0\n")
 
 
@@ -147,6 +147,21 @@ def test_confirm_answered_no_does_nothing(house: House, many: Client) -> None:
         seen.type("n\n")
         assert seen.end() == 1
     assert set(many.snapshots("vm-0")) == set(OURS)
+
+
+@pytest.mark.parametrize("option", ["-q", "--json"])
+def test_confirm_shows_what_goes_before_it_asks_also_where_the_answer_is_for_a_program(
+    house: House, few: Client, option: str
+) -> None:
+    with terminal(house.address, "policy", "confirm", "p", "vm-0", option) as seen:
+        seen.until("Delete this snapshot of VM vm-0? [y/N]")
+        before = seen.screen.splitlines()
+        seen.type("n\n")
+        assert seen.end() == 1
+    assert before[0].startswith("  s-0 (2023-11-14 ")
+    assert before[0].endswith("): p: no rule keeps it")
+    assert before[1] == "let go: 1 of 3 snapshots"
+    assert len(few.snapshots("vm-0")) == 3
 
 
 def test_confirm_deletes_nothing_else_than_what_was_shown(house: House, many: Client) -> None:
@@ -220,21 +235,20 @@ def test_tables_fit_80_letters_and_say_more_in_200(
         ("status",): (["VM", "STATE", "POLICIES"], "NEXT RUN"),
         ("policy", "list"): (["POLICY", "WHEN", "KEEPS", "HEALTH"], "FROM"),
         ("policy", "coverage"): (["POLICY", "VM", "HEALTH", "KIND", "CAN WORK"], "VM STANDS STILL"),
-        ("history", "vm-0"): (["TIME", "VERB", "SNAPSHOT", "RESULT"], "AGE"),
+        ("history", "vm-0"): (["AGE", "VERB", "SNAPSHOT", "BY", "REASON"], "TIME"),
         ("preview", "vm-0"): (["SNAPSHOT", "FATE", "WHY"], "CREATED"),
     }
     for words, (always, wide) in wanted.items():
-        narrow, full = (table(shown(house, monkeypatch, n, *words), always[0]) for n in (80, 200))
+        narrow, full = (table(shown(house, monkeypatch, n, *words), always) for n in (80, 200))
         print("\n".join([*narrow, "", *full, ""]))
         assert max(map(len, narrow)) <= 80, words
-        assert all(title in narrow[0] for title in always), words
         assert wide in full[0] and max(map(len, full)) <= 200, words
         assert not any("…" in line for line in full), words
 
 
-def table(lines: list[str], first: str) -> list[str]:
-    """The table that has that heading, up to the next line that is none of it."""
-    begin = next(n for n, line in enumerate(lines) if line.split()[:1] == [first])
+def table(lines: list[str], titles: list[str]) -> list[str]:
+    """The table with all those titles, up to the next line that is none of it."""
+    begin = next(n for n, line in enumerate(lines) if all(title in line for title in titles))
     return list(takewhile(lambda line: "  " in line, lines[begin:]))
 
 
@@ -245,11 +259,12 @@ def test_audit_shows_the_whole_proof_also_where_it_is_narrow(
     client = house.start()
     client.until("noted", lambda: client.rows("ListHistory", "web-1"))
     (found,) = rows(house, "audit")
-    assert found["Proof"].startswith("made 2023-11-14T22:13:21Z by us")
+    assert found["Proof"].startswith("made 2023-11-14 22:13:21 UTC by us")
     monkeypatch.setenv("COLUMNS", "40")
-    with terminal(house.address, "audit") as seen:
+    with terminal(house.address, "audit", "--utc") as seen:
         assert seen.end() == 1
-    assert f"  removed-outside  s-1   {found['Proof']}" in seen.screen
+    proof = found["Proof"].replace(" UTC", "Z")
+    assert f"  removed-outside  s-1   {proof}" in seen.screen
     assert cli(house, "audit", "-q").out == "web-1\n"
 
 

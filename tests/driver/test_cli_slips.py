@@ -77,3 +77,26 @@ def test_policy_that_there_is_not_is_told_with_the_near_one(
     done = virtsnap(house.address, *words, "hourli")
     assert done.code == 3
     assert "'hourli'" in done.err and "hourly" in done.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("* --dry-run", "--dry-run goes with --all-ours; for snapshots by name: --preview"),
+        ("by-hand --manual", "--manual goes with --all-ours"),
+        ("", "give snapshots, or --all-ours"),
+    ],
+)
+def test_delete_option_that_is_for_all_ours_names_what_is_for_names(
+    typed: str, said: str, running: House
+) -> None:
+    done = virtsnap(running.address, "delete", "web-1", *typed.split())
+    assert done.code == 2
+    assert said in done.err
+    assert virtsnap(running.address, "list", "web-1", "-q").out == "by-hand\n"
+
+
+def test_with_vm_that_begins_with_a_dash_is_a_vm(running: House) -> None:
+    done = virtsnap(running.address, "with", "--", "--all-ours", "--", "true")
+    assert done.code == 125
+    assert "--all-ours" in done.err and "required" not in done.err

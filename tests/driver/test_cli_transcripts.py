@@ -20,7 +20,9 @@ from tests.driver.vt import Screen
 READ = ("status", "list", "list --tree", "show", "show VM", "show gone", "domains", "history",
         "preview", "policy list", "policy coverage")  # fmt: skip
 """Those whose transcripts a person has read: tests/data/transcripts."""
-COLOURS = {*vars(colours)["_OF"].values(), "0"}
+DRAWN = {"90"}
+"""Of the bar, which is there only while a job takes over a second, as on a busy machine."""
+COLOURS = {*vars(colours)["_OF"].values(), "0", *DRAWN}
 SGR = re.compile(r"\x1b\[([0-9;]*)m")
 VERSIONS = re.compile(r"(?<=virtsnapd )[\d.]+|(?<=libvirt )[\d.]+")
 READ_ONES = DATA / "transcripts"

@@ -57,7 +57,8 @@ def test_try_beside_a_trial_is_refused_unless_wanted(running: House) -> None:
     cli(running, "try", "web-1", "one")
     refused = cli(running, "try", "web-1", "two")
     assert (refused.code, refused.out) == (4, "")
-    assert "a trial is under way: one (" in refused.err
+    assert refused.err.startswith("virtsnap: VM web-1: a trial is under way; ")
+    assert refused.err.splitlines()[1].startswith("  one (")
     for verb in ("accept", "discard"):
         assert command(running, verb, "web-1") in refused.err
     assert names(running) == ["by-hand", "one"]
@@ -74,8 +75,8 @@ def test_try_beside_a_trial_on_a_terminal_asks(
 ) -> None:
     cli(running, "try", "web-1", "one")
     with terminal(running.address, "try", "web-1", "two") as seen:
-        seen.until("under way: one")
         seen.until("Begin another one beside it? [y/N]")
+        assert "VM web-1: a trial is under way:\r\n  one (" in seen.screen
         seen.type(f"{answer}\n")
         assert seen.end() == code
     assert names(running) == ["by-hand", *there]
@@ -160,7 +161,8 @@ def test_discard_on_a_terminal_says_what_is_lost_and_asks(running: House) -> Non
         seen.type("\n")
         assert seen.end() == 1
     assert "lost: what was written to disk vda" in seen.screen
-    assert "which is then deleted; what it is now is kept in a safety snapshot" in seen.screen
+    assert ", which is then deleted." in seen.screen
+    assert "what it is now is kept in a safety snapshot" in seen.screen
     assert (names(running), state(running)) == (["by-hand", "one"], "running")
 
 
@@ -195,8 +197,9 @@ def test_end_of_several_lists_them_and_takes_a_name_or_the_newest(
         cli(running, "try", "web-1", name, "--yes", "--no-memory")
         time.sleep(1.1)  # libvirt's times are whole seconds
     done = cli(running, verb, "web-1")
-    assert done.code == 2 and "has 3 trials: new (" in done.err
-    assert done.err.index("new (") < done.err.index("middle (") < done.err.index("old (")
+    said, *listed = done.err.splitlines()
+    assert done.code == 2 and "has 3 trials; name the one that you mean" in said
+    assert [line.split(" (")[0] for line in listed] == ["  new", "  middle", "  old"]
     assert cli(running, verb, "web-1", "middle", "--latest").code == 2
     assert names(running) == ["by-hand", "old", "middle", "new"]
     assert cli(running, verb, "web-1", "middle").code == 0

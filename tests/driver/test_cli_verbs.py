@@ -56,13 +56,14 @@ def aged(house: House) -> House:
 
 
 def test_revert_latest_names_its_pick_and_why_and_passes_safety_ones_over(aged: House) -> None:
+    cli(aged, "create", "web-1", "newest", "--no-memory")
     first = cli(aged, "revert", "web-1", "--latest")
     assert first.code == 0
-    assert first.err == "picked old-*: the newest of 5\n"
-    assert current(aged) == "old-*"
+    assert first.err == "picked newest: the newest of 6\n"
+    assert current(aged) == "newest"
     cli(aged, "create", "web-1", "tried", "--trial", "--no-memory")
     again = cli(aged, "revert", "web-1", "--latest")
-    assert again.err.startswith("picked old-*: the newest of 5; passed over: ")
+    assert again.err.startswith("picked newest: the newest of 6; passed over: ")
     assert "1 safety" in again.err and "1 trial" in again.err
 
 
@@ -218,6 +219,7 @@ def test_delete_glob_is_a_name_first(aged: House) -> None:
 def test_delete_glob_where_nobody_can_be_asked_needs_yes(aged: House) -> None:
     refused = cli(aged, "delete", "web-1", "o*")
     assert refused.code == 2 and "o* means 3 snapshots of VM web-1" in refused.err
+    assert "k* means 1 snapshot of VM web-1, " in cli(aged, "delete", "web-1", "k*").err
     assert names(aged) == {"by-hand", *AGES}
 
 
@@ -245,9 +247,43 @@ def test_delete_word_that_means_nothing_deletes_nothing(word: str, aged: House) 
     assert names(aged) == {"by-hand", *AGES}
 
 
-@pytest.mark.parametrize("option", ["--children", "--preview", "--no-wait"])
+def test_delete_several_previewed_shows_each_in_turn_and_deletes_nothing(aged: House) -> None:
+    done = cli(aged, "delete", "web-1", "o*", "by-hand", "--preview")
+    assert (done.code, done.err) == (0, "")
+    titles = [line for line in done.out.splitlines() if line[0] != " "]
+    went = ["old-*", "old-2", "old-1", "by-hand"]
+    assert [title.split(" (")[0] for title in titles] == [
+        f"Delete from VM web-1: snapshot {name}" for name in went
+    ]
+    assert done.out.count("  snapshot: internal, ") == len(went)
+    assert cli(aged, "delete", "web-1", "o*", "--preview", "-q").out == ""
+    assert (names(aged), aged.client.rows("ListJobs")) == ({"by-hand", *AGES}, [])
+
+
+def test_delete_several_previewed_of_which_one_is_pinned_is_refused(aged: House) -> None:
+    aged.client.act("web-1", "old-1", "Pin", "the last good one")
+    done = cli(aged, "delete", "web-1", "old-1", "old-2", "--preview", "--json")
+    answers = {
+        name: aged.client.call("PreviewDelete", "web-1", name) for name in ("old-2", "old-1")
+    }
+    about = {"DomainUUID": WEB1, "DomainName": "web-1"}
+    assert (done.code, done.json["rows"]) == (
+        4,
+        [
+            {**about, "Name": name, "Created": AGES[name], **answer}
+            for name, answer in answers.items()
+        ],
+    )
+    said = cli(aged, "delete", "web-1", "old-1", "old-2", "--preview")
+    assert (said.code, said.out.count("refused now (pinned)")) == (4, 1)
+    assert cli(aged, "delete", "web-1", "old-2", "keep", "--preview").code == 0
+    assert names(aged) == {"by-hand", *AGES}
+
+
+@pytest.mark.parametrize("option", ["--children", "--no-wait"])
 def test_delete_several_with_an_option_for_one_is_wrong_usage(option: str, aged: House) -> None:
     assert cli(aged, "delete", "web-1", "keep", "old-1", option).code == 2
+    assert cli(aged, "delete", "web-1", "keep", "old-1", option, "--preview").code == 2
     assert cli(aged, "delete", "web-1", option, "keep").code == 0
 
 
@@ -266,7 +302,8 @@ def test_delete_several_asks_once_with_all_of_them(answer: str, code: int, aged:
 def test_delete_several_quiet_on_a_terminal_asks_with_their_names(aged: House) -> None:
     with terminal(aged.address, "delete", "web-1", "old-1", "keep", "-q") as seen:
         seen.until("[y/N]")
-        assert "2 snapshots from VM web-1 (keep, old-1)" in seen.screen
+        assert "these 2 snapshots of VM web-1? [y/N]" in seen.screen
+        assert seen.screen.index("snapshot keep (") < seen.screen.index("snapshot old-1 (")
         seen.type("\x03")
         assert seen.end() == 130
     assert names(aged) == {"by-hand", *AGES}

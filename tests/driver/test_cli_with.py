@@ -156,6 +156,7 @@ def test_with_keep_keeps_it_and_says_how_it_goes(running: House) -> None:
 def test_with_what_cannot_be_run_takes_no_snapshot(word: str, code: int, running: House) -> None:
     done = cli(running, "with", "web-1", "--", word)
     assert (done.code, done.out) == (code, "")
+    assert done.err.startswith(f"virtsnap: {word} is not ")
     assert "no snapshot was taken" in done.err
     assert running.client.rows("ListHistory", "web-1") == []
 
@@ -168,7 +169,7 @@ def test_with_what_turns_out_to_be_no_program_leaves_no_snapshot(
     text.chmod(0o755)
     done = cli(running, "with", "web-1", "--", str(text))
     assert done.code == 126
-    assert "virtsnap: text cannot be run: Exec format error" in done.err
+    assert f"virtsnap: {text} cannot be run: Exec format error" in done.err
     assert names(running) == ["by-hand"]
 
 
@@ -331,7 +332,7 @@ def in_terminal(house: House, script: str, *options: str) -> Any:
 @pytest.mark.parametrize("answer", ["y\n", "n\n", "\n", "\x03"])
 def test_with_failed_on_a_terminal_asks_whether_to_go_back(answer: str, running: House) -> None:
     with in_terminal(running, "exit 3") as seen:
-        seen.until("which is then deleted; what it is now is kept in a safety snapshot. [y/N]")
+        seen.until(" and delete that? [y/N]")
         assert "sh failed with exit status 3" in seen.screen
         assert "lost: what was written to disk vda" in seen.screen
         seen.type(answer)

@@ -116,6 +116,24 @@ def test_policy_names_are_completed_also_after_an_equals_sign(at: Shell, host: H
     assert at.gets(f"{bus} hold --policy=ho\t")[2:] == ["hold", "--policy=hourly"]
 
 
+def test_keys_of_a_policy_are_completed_up_to_their_value(at: Shell, host: House) -> None:
+    set_ = f"virtsnap --bus-address {host.address} policy set hourly"
+    words = ["policy", "set", "hourly"]
+    assert at.gets(f"{set_} keep.da\t14")[2:] == [*words, "keep.daily=14"]
+    assert at.gets(f"{set_} keep.last=5 limits.max_a\t30d --ye\t")[5:] == [
+        "keep.last=5",
+        "limits.max_age=30d",
+        "--yes",
+    ]
+    assert at.gets(f"{set_} sch\t'30 3 * * *'")[5:] == ["schedule=30 3 * * *"]
+    for whole in ("keep.daily=", "keep.daily=1", "safety.la"):  # nothing more is known of these
+        assert at.gets(f"{set_} {whole}\t4")[5:] == [f"{whole}4"]
+    assert at.gets(f"virtsnap --bus-address {host.address} policy set ho\t x=")[4:] == [
+        "hourly",
+        "x=",
+    ]
+
+
 def test_vm_after_a_bare_option_is_completed(at: Shell, host: House) -> None:
     words = at.gets(f"virtsnap --bus-address {host.address} create --memory web-\t1")
     assert words[2:] == ["create", "--memory", "web-1"]
@@ -227,6 +245,15 @@ def test_fish_offers_every_name_as_it_is(host: House, home: Path) -> None:
     assert set(offered) == {one for one in SNAPSHOTS if "\t" not in one and one != "-rf"}
     assert "-rf" in fish(home, f"{bus} revert -- web-1 ")[0]
     assert fish(home, f"{bus} policy show ") == (["hourly"], "")
+
+
+def test_fish_offers_the_keys_of_a_policy(home: Path) -> None:
+    offered = fish(home, "virtsnap policy set hourly keep.")
+    last = ["within", "last", "hourly", "daily", "weekly", "monthly", "yearly"]
+    assert (set(offered[0]), offered[1]) == ({f"keep.{each}=" for each in last}, "")
+    everything = set(fish(home, "virtsnap policy set hourly keep.last=5 ")[0])
+    assert {"domains=", "exclude=", "schedule=", "on=", "limits.min_free="} < everything
+    assert fish(home, "virtsnap policy set hourly keep.last=") == ([], "")
 
 
 def test_fish_offers_the_jobs_that_there_are(host: House, home: Path) -> None:

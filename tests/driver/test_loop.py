@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from snapd.wire import paths
 from tests.bench.loop import SNAPSHOTS, measured
 from tests.driver.house import House, uuid_of
 from tests.turns import BLOCKED_MS
 
 
+@pytest.mark.slow
 def test_10000_snapshots_are_told_whole_and_block_nobody(house: House) -> None:
     house.host_of(1, SNAPSHOTS)
     client = house.start()

@@ -7,7 +7,7 @@ import json
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from tests.driver.house import DATA, HOST, TEST, WEB1, House
+from tests.driver.house import DATA, HOST, TEST, WEB1, House, uuid_of
 from tests.driver.virtsnap import virtsnap
 
 SNAPSHOTS: list[dict[str, Any]] = json.loads((DATA / "names/snapshot_names.json").read_text())
@@ -82,3 +82,27 @@ def test_vm_names_of_any_kind_are_found_shown_and_typed(house: House) -> None:
         assert {(r["DomainName"], r["Name"]) for r in typed} == {(name, "x"), (name, "typed")}
         assert virtsnap(house.address, "delete", "--yes", "--", name, "typed").code == 0
     assert {len(client.snapshots(name)) for name in names} == {1}
+
+
+def test_vm_named_like_the_uuid_of_another_does_not_take_its_history(house: House) -> None:
+    """A domain argument is tried as a UUID first, whichever VM libvirt lists first."""
+    lit = "44444444-4444-4444-8444-444444444401"
+    house.serve_text(_host_of({lit: uuid_of(1), "lit": lit}))
+    client = house.start()
+    for vm in (uuid_of(1), lit):
+        client.create(vm, "one")
+        client.revert(vm, "one")
+    for asked in (lit, lit.upper(), "lit"):
+        (made,) = client.rows("ListHistory", asked, snapshot="one", limit=1)
+        assert (made["DomainUUID"], made["DomainName"]) == (lit, "lit"), asked
+    assert {r["DomainName"] for r in client.rows("ListHistory", uuid_of(1))} == {lit}
+    undone = virtsnap(house.address, "undo", "lit", "--yes")
+    assert (undone.code, undone.out.splitlines()[0].partition(" is back")[0]) == (0, "VM lit")
+
+
+def _host_of(vms: dict[str, str]) -> str:
+    """name -> UUID."""
+    root = ET.fromstring(host_of_domains(list(vms)))
+    for domain in root.iter("domain"):
+        ET.SubElement(domain, "uuid").text = vms[domain.findtext("name") or ""]
+    return ET.tostring(root, "unicode")

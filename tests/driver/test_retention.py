@@ -64,6 +64,7 @@ def behind(house: House, hours: int) -> int:
 # ---- by the clock
 
 
+@pytest.mark.slow
 def test_every_minute_with_last_2_makes_the_third_and_prunes_the_first(house: House) -> None:
     house.policy("minute", text("web-1", "last = 2", "* * * * *"))
     while time.time() % 60 > 50:  # or the slot would come among the runs

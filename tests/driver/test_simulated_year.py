@@ -223,6 +223,7 @@ def run(tmp_path: Path, days: int, seed: int) -> Year:
         return asyncio.run(main(folder), debug=False)  # as python -X dev would have it: too slow
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]

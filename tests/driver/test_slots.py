@@ -6,6 +6,8 @@ import sqlite3
 import time
 from contextlib import closing
 
+import pytest
+
 from tests.client import Client
 from tests.driver.clock import MovedClock
 from tests.driver.house import House, problems, uuid_of
@@ -20,6 +22,7 @@ def joined(client: Client) -> None:
     time.sleep(0.3)
 
 
+@pytest.mark.slow
 def test_daemon_asleep_through_three_slots_has_one_run_that_says_so(house: House) -> None:
     clock = MovedClock(house.folder)
     house.daemon.env.update(clock.env)

@@ -40,7 +40,7 @@ def test_audit_snapshot_of_ours_that_another_tool_removed_is_told_with_its_times
     assert audit(client) == audit(client, WEB1) == [("removed-outside", WEB1, "s-1")]
     assert audit(client, "web-2") == []
     (row,) = client.wait(client.call("Audit", "web-1"))["Findings"]
-    assert row["Proof"].startswith("made 2023-11-14T22:13:21Z by us, removed before 2")
+    assert row["Proof"].startswith("made 2023-11-14 22:13:21 UTC by us, removed before 2")
 
 
 def test_audit_job_that_left_something_half_made_is_told(running: House) -> None:

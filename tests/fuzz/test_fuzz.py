@@ -33,6 +33,7 @@ def test_calls_of_a_seed_are_the_same_again_and_reach_every_method() -> None:
     assert every <= {(call.interface, call.member) for call in calls}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_random_calls_are_answered_by_results_or_named_errors(house: House) -> None:
     house.daemon.env["MALLOC_ARENA_MAX"] = "1"  # what glibc keeps for threads is no leak

@@ -141,7 +141,7 @@ def test_findings_of_tags_in_the_nvram_as_of_those_in_a_disk() -> None:
 def test_findings_tag_of_a_job_at_work_is_the_jobs() -> None:
     looked = facts(listed("left"), vda=(("1", "new"),))
     assert of(looked, job(7, "new")) == [
-        ("open-intent", "job 7", "create new: running (2023-11-14T22:13:20Z)"),
+        ("open-intent", "job 7", "create new: running (2023-11-14 22:13:20 UTC)"),
         ("tag-gone", "left", "no snapshot of that name in vda (a.qcow2), vdb (b.qcow2)"),
     ]
     assert of(facts(vda=(("1", "new"),)), job(7, "new", JobState.DONE)) == []
@@ -183,8 +183,8 @@ def test_findings_from_our_own_books_are_of_their_vm() -> None:
         assert [f.reason for f in findings([Seen(uuid, "x", facts())], books)] == reasons
     proof = found(Seen(VM, "web-1", facts()), Books(removed=[gone]))[0][2]
     assert proof == (
-        "made 2023-11-14T22:13:20Z by us, "
-        "removed after 2023-11-14T22:18:20Z and before 2023-11-14T22:23:20Z"
+        "made 2023-11-14 22:13:20 UTC by us, "
+        "removed after 2023-11-14 22:18:20 UTC and before 2023-11-14 22:23:20 UTC"
     )
 
 

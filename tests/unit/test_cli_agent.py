@@ -148,6 +148,6 @@ def test_explain_unasked_password_is_told_in_words_for_people() -> None:
 
 
 def test_explain_no_session_bus_says_when_there_is_one() -> None:
-    error = WireError(NO_SERVER, "no bus at 'session': no such file")
+    error = WireError(NO_SERVER, "unix:path=/bus: No such file")
     assert "after su or sudo" in failures.explain(error, "session")[0]
     assert "sudo" not in failures.explain(error, "system")[0]

@@ -103,3 +103,39 @@ def test_delete_interrupted_says_that_the_rest_stays(capsys: pytest.CaptureFixtu
         asyncio.run(delete(client, ARGS, Screen(json=False)))
     assert client.asked == ["a", "b"]
     assert "the other 1 stay as they are" in capsys.readouterr().err
+
+
+class Chained(Refusing):
+    """b stands on a and is in its way; x, which nobody means, is in b's."""
+
+    def __init__(self) -> None:
+        super().__init__(AssertionError())
+
+    async def rows(self, member: str, *arguments: str, **options: Any) -> tuple[list[Row], Row]:
+        rows, info = await super().rows(member, *arguments, **options)
+        known = {"TimeKnown": False, "State": "running", "Origin": "manual"}
+        stands_on = {"b": "/a"}
+        return [{**row, **known, "Parent": stands_on.get(row["Name"], "/")} for row in rows], info
+
+    async def ask(self, member: str, *arguments: Any, **options: Any) -> list[Any]:
+        assert member == "PreviewDelete"
+        _uuid, name = arguments
+        below = {"a": "b", "b": "x"}.get(name)
+        blocker = {"Reason": "not-in-chain", "Item": below, "Message": "no", "Ways": list[str]()}
+        nothing = dict.fromkeys(("Kind", "Consistency", "FinalState"), "")
+        numbers = dict.fromkeys(("PauseMilliseconds", "SpaceNeed", "SpaceHave"), 0)
+        lists: dict[str, Any] = {"Disks": [], "DisksLeftOut": [], "Loses": [], "Foreign": False}
+        verdict = {"Verdict": "not-in-chain" if below else "yes"}
+        return [{**nothing, **numbers, **lists, **verdict, "Blockers": [blocker] if below else []}]
+
+
+def test_preview_of_several_says_where_what_is_in_the_way_goes_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = Namespace(**{**vars(ARGS), "snapshots": ["b", "a"], "preview": True})
+    assert asyncio.run(delete(Chained(), args, Screen(json=False))) == 4
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if "goes before it" in line] == [
+        "    b goes before it, and may then not be in its way"
+    ]
+    assert said[-1].startswith("    b goes")

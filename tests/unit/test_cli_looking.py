@@ -33,37 +33,39 @@ def snapshots(tree: dict[str, str], current: str = "") -> list[dict[str, Any]]:
 
 
 def tree(rows: list[dict[str, Any]], marks: trees.Marks = trees.ASCII) -> str:
-    return "\n".join(before + row["Name"] for before, row in trees.drawn(rows, marks))
+    drawn = trees.drawn(rows, marks)
+    return "\n".join(before + row["Name"] if row else before for before, row in drawn)
 
 
 # --- trees
 
 
-def test_drawn_in_a_row_go_straight_down() -> None:
-    assert tree(snapshots({"a": "", "b": "a", "c": "b"}, "c")) == "o a\no b\n* c"
+def test_drawn_in_a_row_go_straight_down_with_a_bar_between() -> None:
+    assert tree(snapshots({"a": "", "b": "a", "c": "b"}, "c")) == "o a\n|\no b\n|\n* c"
 
 
 def test_drawn_branches_stand_to_the_right_and_the_last_goes_on() -> None:
     rows = snapshots({"a": "", "b": "a", "c": "b", "d": "a", "e": "d"})
-    assert tree(rows) == "o a\n|-o b\n| o c\no d\no e"
+    assert tree(rows) == "o a\n|-o b\n| |\n| o c\n|\no d\n|\no e"
 
 
 def test_drawn_line_to_the_current_one_is_the_straight_one() -> None:
     rows = snapshots({"a": "", "b": "a", "c": "b", "d": "a", "e": "d"}, "c")
-    assert tree(rows) == "o a\n|-o d\n| o e\no b\n* c"
+    assert tree(rows) == "o a\n|-o d\n| |\n| o e\n|\no b\n|\n* c"
 
 
 def test_drawn_branches_of_branches_are_one_step_deeper_each() -> None:
     rows = snapshots({"a": "", "b": "a", "c": "b", "d": "b", "e": "a"})
-    assert tree(rows, trees.UNICODE) == "○ a\n├─○ b\n│ ├─○ c\n│ ○ d\n○ e"
+    assert tree(rows, trees.UNICODE) == "○ a\n├─○ b\n│ ├─○ c\n│ │\n│ ○ d\n│\n○ e"
 
 
-def test_drawn_several_first_ones_branch_from_the_vm() -> None:
-    assert tree(snapshots({"a": "", "b": "", "c": "b"}, "a")) == "|-o b\n| o c\n* a"
+def test_drawn_several_first_ones_have_no_bar_between_them() -> None:
+    rows = snapshots({"a": "", "b": "", "c": "b", "d": ""}, "a")
+    assert tree(rows) == "* a\no b\n|\no c\no d"
 
 
 def test_drawn_parent_that_is_not_there_is_none() -> None:
-    assert tree(snapshots({"b": "gone", "c": "b"})) == "o b\no c"
+    assert tree(snapshots({"b": "gone", "c": "b"})) == "o b\n|\no c"
 
 
 def test_drawn_ones_that_stand_on_themselves_are_there() -> None:
@@ -72,7 +74,7 @@ def test_drawn_ones_that_stand_on_themselves_are_there() -> None:
 
 def test_drawn_ten_thousand_in_a_row_are_no_step_deep() -> None:
     rows = snapshots({f"s{n}": f"s{n - 1}" if n else "" for n in range(10_000)}, "s9999")
-    assert {before for before, _ in trees.drawn(rows, trees.ASCII)} == {"o ", "* "}
+    assert {before for before, _ in trees.drawn(rows, trees.ASCII)} == {"o ", "* ", "|"}
 
 
 def test_drawn_none_is_nothing() -> None:
@@ -114,11 +116,29 @@ def test_columns_that_are_explained_are_those_that_there_are() -> None:
     assert picking("--columns", "uuid, snapshot,uuid").columns == ["uuid", "snapshot"]
 
 
-@pytest.mark.parametrize("typed", ["snapshot,size", "", ","])
-def test_columns_that_there_are_not_is_wrong_usage_that_lists_them(typed: str) -> None:
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [
+        ("snapshot,size", ()),
+        ("", ()),
+        (",", ()),
+        ("snapshots", ("snapshot",)),
+        ("Nam", ("snapshot",)),
+        ("PinResn", ("pin",)),
+    ],
+)
+def test_columns_that_there_are_not_is_wrong_usage_with_the_near_ones_only(
+    typed: str, near: tuple[str, ...]
+) -> None:
     with pytest.raises(InvalidArgument) as error:
         picking("--columns", typed)
-    assert "consistency, kind, origin" in error.value.message
+    assert error.value.near == near
+    assert len(error.value.message) < 110
+
+
+def test_columns_have_the_names_that_json_has_for_them_too() -> None:
+    typed = "Name,DomainName,Created,DisksLeftOut,PinReason,NAME,LEFT-OUT"
+    assert picking("--columns", typed).columns == ["snapshot", "vm", "created", "left-out", "pin"]
 
 
 def test_titles_of_columns_by_name_can_not_be_spared() -> None:
@@ -271,7 +291,12 @@ def test_gone_facts_without_a_delete_say_so() -> None:
     ],
 )
 def test_came_of_says_what_a_job_did(result: dict[str, Any], said: list[str]) -> None:
-    assert jobs.came_of(result) == said
+    assert jobs.came_of(result, "system") == said
+
+
+def test_came_of_names_a_command_for_the_same_bus() -> None:
+    said = ["1 findings: 'virtsnap --session audit' shows them"]
+    assert jobs.came_of({"Findings": [{}]}, "session") == said
 
 
 @pytest.mark.parametrize(

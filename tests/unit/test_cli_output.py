@@ -1,13 +1,11 @@
-"""What virtsnap prints: foreign strings, times, commands to type, errors."""
+"""What virtsnap prints: foreign strings, commands to type, errors."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-import time
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import pytest
 from snapd import errors
 from snapd.cli import failures
 from snapd.cli.follow import Progress
-from snapd.cli.output import text, times, ways
+from snapd.cli.output import text, ways
 from snapd.cli.output.screen import Screen
 from snapd.cli.parser import parse
 from snapd.wire.fault import WireError, standard
@@ -101,51 +99,6 @@ def test_document_with_json_is_all_that_is_printed(capsys: pytest.CaptureFixture
     assert shown.out.isascii() and shown.err == ""
 
 
-# --- times
-
-
-@pytest.fixture
-def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-def test_minute_is_local(berlin: None) -> None:
-    assert times.minute(1774744200) == "2026-03-29 01:30"  # 00:30 UTC, before the change
-    assert times.minute(1774747800) == "2026-03-29 03:30"  # 01:30 UTC, after it
-
-
-def test_minute_before_1970_and_beyond_the_calendar_are_no_error(berlin: None) -> None:
-    assert times.minute(-86400) == "1969-12-31 01:00"
-    assert times.minute(2**62) == f"{2**62} s"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "age"),
-    [
-        (-2, "now"),
-        (-59, "59 s ago"),
-        (-61, "1 min ago"),
-        (-7199, "119 min ago"),
-        (-7200, "2 h ago"),
-        (-26 * 3600, "26 h ago"),
-        (-3 * 86400, "3 d ago"),
-        (-15 * 86400, "2 w ago"),
-        (-800 * 86400, "2 y ago"),
-        (3600 * 5, "in 5 h"),
-    ],
-)
-def test_age_is_told_in_the_largest_unit_that_says_enough(seconds: int, age: str) -> None:
-    assert times.age(1_800_000_000 + seconds, 1_800_000_000) == age
-
-
-def test_moment_never_has_no_age() -> None:
-    assert times.moment(0, 1_800_000_000) == "never"
-
-
 # --- commands to type
 
 
@@ -166,6 +119,12 @@ def test_command_typed_in_a_shell_means_what_it_was_made_for(
 def test_typable_name_with_controls_is_given_by_its_uuid() -> None:
     assert text.typable("web", "UUID") == "web"
     assert text.typable("a\nb", "UUID") == "UUID"
+    assert text.typable("", "UUID") == "UUID"
+
+
+def test_typable_name_that_is_taken_for_a_uuid_is_given_by_its_own() -> None:
+    assert text.typable("AAAAAAAA-2222-4222-8222-222222222202", "UUID") == "UUID"
+    assert text.typable("22222222-2222-4222-8222-22222222220g", "UUID") != "UUID"
 
 
 # --- ways
@@ -185,7 +144,70 @@ def test_told_every_word_in_the_code_is_known() -> None:
     assert [word for word in sorted(found) if ways.told([word], "system") == [word]] == []
 
 
+@pytest.mark.parametrize("word", ["unpin", "delete-branch"])
+def test_told_command_is_one_for_the_same_bus(word: str) -> None:
+    (system,), (session,) = ways.told([word], "system"), ways.told([word], "session")
+    assert "'virtsnap " in system
+    assert session == system.replace("'virtsnap ", "'virtsnap --session ")
+
+
+@pytest.mark.parametrize("word", ["reload", "restart", "allow-devices"])
+def test_told_systemctl_is_for_the_manager_of_the_same_bus(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/mine")
+    (system,), (session,) = ways.told([word], "system"), ways.told([word], "session")
+    assert re.search("systemctl [a-z]+ virtsnapd", system)
+    assert re.search("systemctl --user [a-z]+ virtsnapd", session)
+    assert ways.told([word], "unix:path=/mine") == [session]
+    assert "systemctl" not in ways.told([word], "unix:path=/other")[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "policy", "command"),
+    [
+        ("unhold", "", "unhold web-1"),
+        ("unhold", "nightly", "unhold --policy nightly web-1"),
+        ("audit", "", "audit web-1"),
+        ("policy-run", "nightly", "policy run nightly web-1"),
+        ("confirm-prune", "nightly", "policy confirm nightly web-1"),
+    ],
+)
+def test_told_command_names_the_vm_by_its_name(word: str, policy: str, command: str) -> None:
+    problem = {"DomainUUID": "uuid-of-it", "DomainName": "web-1", "Policy": policy}
+    (way,) = ways.told([word], "system", problem)
+    assert way.endswith(f"virtsnap {command}")
+    (odd,) = ways.told([word], "system", problem | {"DomainName": "web\n1"})
+    assert odd.endswith(f"virtsnap {command}".replace("web-1", "uuid-of-it"))
+
+
 # --- errors
+
+
+@pytest.mark.parametrize("bus", ["session", "unix:path=/run/other"])
+@pytest.mark.parametrize("json_", [False, True])
+def test_error_names_commands_of_the_daemon_as_they_are_typed_on_the_same_bus(
+    bus: str, json_: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As all are written in the daemon's errors."""
+    sources = (path for path in SNAPD.rglob("*.py") if "cli" not in path.parts)
+    written = {
+        each for path in sources for each in re.findall("'virtsnap [^']*'", path.read_text())
+    }
+    assert {"'virtsnap status'", "'virtsnap policy list'"} <= written
+    screen = Screen(json=json_)
+    screen.bus = bus
+    option = "--session" if bus == "session" else f"--bus-address {bus}"
+    for command in written:
+        error = errors.NoSuchDomain(f"no VM 'virtsnap 1'; {command} lists them")
+        failures.report(screen, error)
+        failures.report(screen, failures.JobFailed(row(ErrorMessage=error.message)))
+        typed = command.replace("virtsnap", f"virtsnap {option}")
+        said = capsys.readouterr().err
+        assert said.count(f"no VM 'virtsnap 1'; {typed} lists them") == 2
+    screen.bus = "system"
+    failures.report(screen, errors.NoSuchDomain("no VM; 'virtsnap status' lists them"))
+    assert "no VM; 'virtsnap status' lists them" in capsys.readouterr().err
 
 
 def row(**values: Any) -> dict[str, Any]:
@@ -231,7 +253,7 @@ def test_report_error_and_failed_job_give_the_same_exit_code(name: str, code: in
         ("NameHasNoOwner", 6, "not running"),
         ("Spawn.ExecFailed", 6, "not running on the system bus .text"),
         ("NoServer", 6, "cannot be reached"),
-        ("NoReply", 6, "did not answer.*virtsnap history"),
+        ("NoReply", 6, "did not answer.*: systemctl status virtsnapd"),
         ("Disconnected", 6, "did not answer"),
         ("AccessDenied", 5, "does not let you"),
         ("InteractiveAuthorizationRequired", 5, "password"),
@@ -246,6 +268,26 @@ def test_report_bus_error_is_a_sentence_and_a_code(
     assert failures.report(Screen(json=False), error) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(says, line)
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (None, "did not answer within 25 s; what it is at: systemctl --user status virtsnapd"),
+        (True, "begun all the same: virtsnap --session jobs shows it"),
+        (False, "did not answer within 25 s; what was asked for may have been begun all the same"),
+    ],
+)
+def test_explain_no_answer_says_what_a_read_or_an_act_may_have_done(
+    act: bool | None, said: str
+) -> None:
+    text = "org.virtsnap.Snapd1 did not answer GetAll within 25 s"
+    error = WireError("org.freedesktop.DBus.Error.NoReply", text)
+    if act is not None:
+        error = failures.Unanswered(error, job=act)
+    sentence, code = failures.explain(error, "session")
+    assert code == 6
+    assert sentence.endswith(said) and "GetAll" not in sentence
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,23 @@ def test_parse_what_means_nothing_is_invalid_argument(typed: str) -> None:
         parse(typed.split())
 
 
+@pytest.mark.parametrize("words", ["", "list", "policy", "policy list", "with"])
+def test_help_does_what_its_option_does(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for typed in (f"help {words}", f"{words} --help"):
+        with pytest.raises(SystemExit) as ended:
+            parse(typed.split())
+        assert ended.value.code == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and shown[0].startswith(f"usage: virtsnap {words}".rstrip())
+
+
+def test_help_of_no_command_says_so() -> None:
+    with pytest.raises(InvalidArgument, match="there is no command 'lst'") as error:
+        parse(["help", "lst"])
+    assert "list" in error.value.near
+
+
 @pytest.mark.parametrize(
     ("typed", "command"),
     [

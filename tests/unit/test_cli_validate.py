@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 
 from snapd.cli.__main__ import run
 
+TOP = Path(__file__).parents[2]
 DATA = Path(__file__).parents[1] / "data" / "planning"
 CRON = json.loads((DATA / "cron_dst.json").read_text())["vectors"]
 GOOD = 'domains = ["*"]\nschedule = "30 2 * * *"\ntimezone = "Europe/Berlin"\n[keep]\nlast = 3\n'
@@ -45,15 +49,17 @@ def test_validate_schedule_around_a_clock_change_prints_the_instants(
     assert shown == answer["NextFires"]
 
 
-def test_validate_text_prints_utc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_text_shows_the_next_runs_as_other_commands_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "nightly.toml"
     path.write_text(GOOD)
-    assert run(["policy", "validate", str(path), "--after", "2026-03-28T11:00Z", "--count=2"]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        "next_fires (UTC):",
-        "  2026-03-29T01:00:00Z",
-        "  2026-03-30T00:30:00Z",
-    ]
+    options = ["--after", "2026-03-28T11:00Z", "--count=2", "--utc"]
+    assert run(["policy", "validate", str(path), *options]) == 0
+    heading, first, second = capsys.readouterr().out.splitlines()[1:]
+    assert heading == "next runs:"
+    assert re.fullmatch(r"  2026-03-29 01:00Z \((\d+ \w+ ago|in \d+ \w+|now)\)", first)
+    assert second.startswith("  2026-03-30 00:30Z (")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,39 @@ def test_validate_file_that_cannot_be_read_exits_2(
 ) -> None:
     code, answer = validate(capsys, tmp_path / name)
     assert code == 2 and answer["Errors"]
+
+
+def test_validate_name_of_a_policy_says_that_a_file_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, answer = validate(capsys, Path("nightly"))
+    said = answer["Errors"][0]["Message"]
+    assert code == 2 and "a file is wanted" in said
+    assert said.endswith(": virtsnap policy show nightly")
+    (tmp_path / "nightly").write_text(GOOD)
+    assert validate(capsys, Path("nightly"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        (GOOD, 0, "standard input is valid: time zone Europe/Berlin"),
+        ("domains = [", 2, "standard input: is not valid TOML"),
+        ("#" * 70_000, 2, "standard input: has over 65536 bytes"),
+    ],
+)
+def test_validate_dash_reads_standard_input(content: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "snapd.cli", "policy", "validate", "-"],
+        input=content,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=TOP,
+    )
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.startswith(said)
 
 
 def test_validate_name_that_no_policy_can_have_exits_2(

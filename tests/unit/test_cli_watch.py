@@ -96,14 +96,14 @@ def names(file: str) -> list[str]:
         ),
         (
             {**RUN, "Outcome": "failed", "Reason": "VM web-1: no room"},
-            "web-1: policy nightly failed: VM web-1: no room",
+            "web-1: policy nightly failed: no room",
         ),
         (PROBLEM, "critical: policy nightly is overdue on VM web-1"),
         (
             {**PROBLEM, "Event": "ProblemCleared"},
             "over: policy nightly is overdue on VM web-1",
         ),
-        (JOB, "web-1: job 12 (revert one) failed by ann: VM web-1: it is in use"),
+        (JOB, "web-1: job 12 (revert one) failed by ann: it is in use"),
         (
             {**JOB, "State": "cancelled", "ErrorMessage": "", "DomainName": "", "SnapshotName": ""},
             "job 12 (revert) cancelled by ann",

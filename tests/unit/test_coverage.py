@@ -333,6 +333,16 @@ def test_problem_run_failed_says_when_it_is_tried_again() -> None:
     assert problems.run_failed(row(RECENT), ON, None, 0) is None
 
 
+def test_problem_names_its_vm_once_where_the_error_named_it_first() -> None:
+    slot = replace(RECENT, last_ok=NOW - 9 * DAY, error_name="x", error_message="VM web-1: no room")
+    failed = row(slot)
+    told = (problems.run_failed(failed, ON, None, 0), problems.overdue(failed, ON, NOW))
+    for found in (*told, problems.cannot_work(replace(failed, verdict="x", why="VM web-1: y"), ON)):
+        assert found and found.message.count("web-1") == 1
+    other = problems.run_failed(row(replace(slot, error_message="VM web-10: x")), ON, None, 0)
+    assert other and other.message.endswith("web-1: VM web-10: x")
+
+
 def test_problem_overdue_says_since_when_by_how_much_and_the_last_error() -> None:
     old = replace(RECENT, last_success=at("2026-06-07 00:30"), last_ok=at("2026-06-07 00:30"))
     found = problems.overdue(row(old), ON, NOW)

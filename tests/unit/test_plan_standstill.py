@@ -165,3 +165,17 @@ def test_lists_that_look_at_no_image_tell_the_kind_once_there_is_a_snapshot() ->
     ]
     assert [(o.verdict, o.kind) for o in told] == [("yes", "internal"), ("yes", "external")]
     assert told[1].why.endswith("so are those that the VM has")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said"),
+    [
+        (0, "about 3 s, and with a max_pause of 0 it may not at all"),
+        (2, "about 2828 ms, more than max_pause (2 s) allows"),
+        (1, "about 3 s, more than max_pause (1 s) allows"),
+    ],
+)
+def test_standstill_that_is_too_long_is_told_so_that_it_is_more(allowed: int, said: str) -> None:
+    made = made_of(big(), kind="internal", max_pause=allowed)
+    (blocker,) = made.blockers
+    assert blocker.message.endswith(said)

@@ -363,7 +363,7 @@ def test_guest_in_the_ledger_for_more_than_30_seconds_is_a_problem() -> None:
     (problem,) = still_frozen(guests, 1795600831)
     assert (problem.problem, problem.severity, problem.since) == ("frozen", "critical", 1795600800)
     assert problem.message.startswith(
-        "VM web-1 was to be frozen and may be, since 2026-11-25 10:00:00 UTC:"
+        "VM web-1 was to be frozen and may be, since 2026-11-25 10:00 UTC:"
     )
     assert problem.ways == ("restart-agent", "reset")
 

@@ -13,7 +13,7 @@ from ..output import facts, times, ways, words
 from ..output.screen import Screen
 from ..output.text import name, typable
 from .about_snapshot import show_snapshot
-from .common import incomplete
+from .common import failure, incomplete
 
 _FIELDS = ["Path", "Name", "Origin", "Created", "TimeKnown", "Current"]
 
@@ -44,7 +44,7 @@ async def _show_vm(client: Client, args: Namespace, screen: Screen) -> int:
     screen.say(f"VM {name(vm['Name'])}", "heading")
     facts.show(screen, _facts(screen, vm, snapshots, covered, holds))
     for row in about:
-        screen.say(f"{row['Severity']}: {row['Message']}", row["Severity"])
+        screen.say(f"{row['Severity']}: {times.local(row['Message'])}", row["Severity"])
         for way in ways.told(row["Ways"], screen.bus, row):
             screen.say(f"  way out: {way}", "way")
     incomplete(screen, {"Incomplete": [x for x in info["Incomplete"] if x["DomainUUID"] == uuid]})
@@ -66,7 +66,7 @@ def _facts(
     now = screen.now
     current = paths.parse(vm["CurrentSnapshot"])
     enable = screen.command("policy", "list")
-    failed = [vm["LastErrorMessage"]] if vm["LastErrorName"] else []
+    failed = [failure(vm["Name"], vm)] if vm["LastErrorName"] else []
     return [
         ("state", vm["State"]),
         ("UUID", vm["UUID"]),

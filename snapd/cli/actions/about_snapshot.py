@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ...errors import NoSuchDomain, NoSuchSnapshot
 from ...wire import paths
 from ..client import Client, Row
-from ..output import facts, previews, times, words
+from ..output import facts, fates, previews, times, words
 from ..output.people import who
 from ..output.screen import Screen
 from ..output.text import name, typable
@@ -127,11 +127,11 @@ def gone_facts(acts: Sequence[Row], now: float) -> facts.Facts:
     return [
         ("deleted", f"{since}{times.moment(deleted['Time'], now)}"),
         ("by", who(deleted)),
-        ("why", deleted["Reason"] or "not said"),
+        ("why", fates.told(deleted) or "not said"),
         ("created", times.moment(created, now)),
         ("made by", made_by(own)),
     ]
 
 
 def _why(act: Row) -> str:
-    return f" ({act['Reason']})" if act["Reason"] else ""
+    return f" ({fates.told(act)})" if act["Reason"] else ""

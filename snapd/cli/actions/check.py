@@ -12,9 +12,10 @@ from ...wire import fault, paths
 from ...wire.fault import WireError
 from ...wire.transport import Transport
 from ..client import Client, Row
-from ..failures import explain
+from ..failures import explain, is_gone
 from ..output import plugin, prometheus
 from ..output.screen import Screen
+from ..output.text import on_bus
 from ..verdict import MUTE, RUNNING, STOPPED, UNKNOWN, Seen, Status, findings, part, status
 
 SYSTEMD, SYSTEMD_PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
@@ -50,7 +51,7 @@ def unknown(screen: Screen, error: Exception, *, for_file: bool = False) -> int:
     elif isinstance(error, WireError):
         why, _code = explain(error, screen.bus)
     else:
-        why = str(error) or type(error).__name__
+        why = on_bus(str(error), screen.bus) or type(error).__name__
     if for_file:
         screen.note(f"virtsnap: {why}")
         return Status.UNKNOWN
@@ -67,7 +68,13 @@ def _show(screen: Screen, seen: Seen) -> int:
 
 async def _look(args: Namespace) -> Seen:
     """Raises SnapdError and WireError where nothing can be told."""
-    bus = await Transport.connect(args.bus, args.timeout)
+    try:
+        bus = await Transport.connect(args.bus, args.timeout)
+    except WireError as error:
+        # of another bus one may just have the wrong address
+        if args.bus != "system" or not is_gone(error):
+            raise
+        return Seen(STOPPED, f"virtsnapd cannot run: {explain(error, args.bus)[0]}")
     try:
         owner = await _owner(bus, args.timeout)
         state = await _unit_file(bus, min(args.timeout, SYSTEMD_SECONDS))

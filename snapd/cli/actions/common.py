@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ...errors import Unavailable
+import os
+from pathlib import Path
+
+from ...errors import Protected, Unavailable, without_vm
 from ..client import Client, Row
 from ..output import times
 from ..output.screen import Screen
@@ -28,7 +31,8 @@ PICKED_BY = [
 def incomplete(screen: Screen, info: Row) -> None:
     """Say which VMs could not be read for this list."""
     for row in info["Incomplete"]:
-        screen.note(f"VM {name(row['DomainName'] or row['DomainUUID'])}: {row['ErrorMessage']}")
+        vm = name(row["DomainName"] or row["DomainUUID"])
+        screen.note(f"VM {vm}: {times.local(row['ErrorMessage'])}")
 
 
 async def nothing_of(client: Client, policy: str | None) -> None:
@@ -58,7 +62,7 @@ async def snapshots_of(client: Client, vm: str) -> list[Row]:
 
 def failure(vm: str, row: Row) -> str:
     """How a policy failed last on that VM, of whom is told already that it is about it."""
-    return str(row["LastErrorMessage"]).removeprefix(f"VM {name(vm)}: ")
+    return times.local(without_vm(row["LastErrorMessage"], vm))
 
 
 def described(row: Row, screen: Screen) -> str:
@@ -67,3 +71,24 @@ def described(row: Row, screen: Screen) -> str:
     when = [times.minute(created), times.age(created, screen.now)] if created else ["time unknown"]
     about = ", ".join([*when, row["State"], row["Origin"]])
     return f"{name(row['DomainName'])}: snapshot {name(row['Name'])} ({about})"
+
+
+def refuse_admins(policy: Row, bus: str, how: str) -> None:
+    """Raises Protected for a policy that is an admin's file, with what is to be done there: edit,
+    delete."""
+    if policy["Source"] != "admin":
+        return
+    raise Protected(
+        f"policy {policy['Name']} is an admin's file, which is not written from here: {how} "
+        f"{_admins(bus)}/{policy['Name']}.toml",
+        item=policy["Name"],
+        ways=("reload",),
+    )
+
+
+def _admins(bus: str) -> str:
+    """The folder of the admin's files as far as it can be told from here."""
+    if bus == "system":
+        return "/etc/virtsnapd/policies.d"
+    config = os.environ.get("XDG_CONFIG_HOME", "") or str(Path.home() / ".config")
+    return f"{config}/virtsnapd/policies.d" if bus == "session" else "policies.d of its --config"

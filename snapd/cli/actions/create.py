@@ -22,7 +22,7 @@ async def create(client: Client, args: Namespace, screen: Screen) -> int:
     }
     if args.preview:
         title = f"VM {name(args.vm)}: what a snapshot would be now:"
-        return await show(client, screen, title, "Create", args.vm, args.snapshot, **options)
+        return await show(client, screen, [title], "Create", args.vm, args.snapshot, **options)
     job = await client.act("CreateSnapshot", args.vm, args.snapshot, **options)
     row = await started(client, screen, job, no_wait=args.no_wait)
     if row is None:

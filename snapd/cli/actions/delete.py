@@ -17,7 +17,7 @@ from ..output.screen import Screen
 from ..output.text import name
 from ..picking import leaves_first, named
 from .common import described, meant_by, snapshots_of
-from .preview import agreed, show
+from .preview import YES, Asked, agreed, show
 from .upkeep import delete_ours
 
 
@@ -26,17 +26,23 @@ async def delete(client: Client, args: Namespace, screen: Screen) -> int:
         if args.children or args.preview:
             raise InvalidArgument("--all-ours has a --dry-run, no --children or --preview")
         return await delete_ours(client, args, screen)
-    if not args.snapshots or args.manual or args.dry_run:
+    if not args.snapshots:
         raise InvalidArgument("give snapshots, or --all-ours (with --manual, --dry-run)")
+    if args.dry_run:
+        raise InvalidArgument("--dry-run goes with --all-ours; for snapshots by name: --preview")
+    if args.manual:
+        raise InvalidArgument("--manual goes with --all-ours, not with names of snapshots")
     meant = await _meant(client, args)
     if not (args.yes or args.preview or screen.can_ask):
         _refuse_globs(args.snapshots, meant)
     if len(meant) == 1:
         return await _one(client, args, screen, meant[0])
-    if args.children or args.preview or args.no_wait:
+    if args.children or args.no_wait:
         raise InvalidArgument(
-            f"{len(meant)} snapshots are meant; --children, --preview and --no-wait are for one"
+            f"{len(meant)} snapshots are meant; --children and --no-wait are for one"
         )
+    if args.preview:
+        return await _preview_each(client, screen, meant)
     _ask(screen, meant, yes=args.yes)
     return await _each(client, screen, meant)
 
@@ -62,10 +68,14 @@ def _refuse_globs(words: list[str], meant: list[Row]) -> None:
     names = {row["Name"] for row in meant}
     if globs := [word for word in words if word not in names and set(word) & set("*?[")]:
         raise InvalidArgument(
-            f"{name(globs[0])} means {len(meant)} snapshots of VM {name(meant[0]['DomainName'])}, "
-            "and nobody can be asked here: --yes deletes them",
+            f"{name(globs[0])} means {_many(meant)} of VM {name(meant[0]['DomainName'])}, "
+            f"and nobody can be asked here: --yes deletes {'them' if len(meant) > 1 else 'it'}",
             item=globs[0],
         )
+
+
+def _many(rows: list[Row]) -> str:
+    return f"{len(rows)} {'snapshot' if len(rows) == 1 else 'snapshots'}"
 
 
 async def _told_by_daemon(client: Client, vm: str, word: str, tree: list[Row]) -> Row:
@@ -79,10 +89,13 @@ async def _one(client: Client, args: Namespace, screen: Screen, meant: Row) -> i
     options = {"created": meant["Created"], "children": args.children or None}
     verb = ("Delete", meant["DomainUUID"], meant["Name"])
     below = " with all that descend from it" if args.children else ""
-    question = f"Delete from VM {described(meant, screen)}{below}."
+    asked = Asked(
+        [f"Delete from VM {described(meant, screen)}{below}."],
+        f"Delete {name(meant['Name'])} of VM {name(meant['DomainName'])}{below}?",
+    )
     if args.preview:
-        return await show(client, screen, question, *verb, **options)
-    if not await agreed(client, screen, question, *verb, yes=args.yes, **options):
+        return await show(client, screen, asked.facts, *verb, **options)
+    if not await agreed(client, screen, asked, *verb, yes=args.yes, **options):
         return previews.REFUSED
     job = await client.act("DeleteSnapshot", *verb[1:], **options)
     row = await started(client, screen, job, no_wait=args.no_wait)
@@ -94,18 +107,39 @@ async def _one(client: Client, args: Namespace, screen: Screen, meant: Row) -> i
     return 0
 
 
+async def _preview_each(client: Client, screen: Screen, meant: list[Row]) -> int:
+    """Each by itself, as the VM is now, in the order in which they would be deleted."""
+    rows: list[Row] = []
+    for one in meant:
+        which = (one["DomainUUID"], one["Name"])
+        (preview,) = await client.ask("PreviewDelete", *which, created=one["Created"])
+        screen.say(f"Delete from VM {described(one, screen)}.")
+        for line in [
+            *previews.lines(preview, screen.bus, verb="Delete"),
+            *_maybe_over(preview, rows),
+        ]:
+            screen.say(line)
+        rows.append({**_which(one), **preview})
+    screen.format = "delete-previews"
+    screen.document({"rows": rows})
+    return 0 if all(row["Verdict"] == YES for row in rows) else previews.REFUSED
+
+
+def _maybe_over(preview: Row, before: list[Row]) -> list[str]:
+    """Lines for what is in its way and is to be deleted before it. Pure."""
+    in_way = {blocker["Item"] for blocker in preview["Blockers"]}
+    gone = [name(row["Name"]) for row in before if row["Name"] in in_way]
+    return [f"    {one} goes before it, and may then not be in its way" for one in gone]
+
+
 def _ask(screen: Screen, meant: list[Row], *, yes: bool) -> None:
     """Once, for all of them. Raises Cancelled."""
-    which = ""
     if screen.can_ask and not yes:
-        if screen.text:
-            for row in meant:
-                pinned = ", pinned" if row["Pinned"] else ""
-                screen.note(f"  {described(row, screen)}{pinned}")
-        else:
-            which = f" ({', '.join(name(row['Name']) for row in meant)})"
+        for row in meant:
+            pinned = ", pinned" if row["Pinned"] else ""
+            screen.aside(f"  {described(row, screen)}{pinned}")
     vm = name(meant[0]["DomainName"])
-    confirm(screen, f"Delete these {len(meant)} snapshots from VM {vm}{which}.", yes=yes)
+    confirm(screen, f"Delete these {len(meant)} snapshots of VM {vm}?", yes=yes)
 
 
 async def _each(client: Client, screen: Screen, meant: list[Row]) -> int:

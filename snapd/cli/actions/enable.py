@@ -6,7 +6,7 @@ import asyncio
 from argparse import Namespace
 from pathlib import Path
 
-from ...errors import InvalidArgument, NoSuchPolicy, Protected
+from ...errors import InvalidArgument, NoSuchPolicy
 from ...model import Policy, Warned
 from ...settings import check_definition, system_timezone
 from .. import templates
@@ -16,6 +16,7 @@ from ..output import times
 from ..output.screen import Screen
 from ..output.tables import Column
 from ..output.text import name
+from .common import refuse_admins
 from .coverage import WORKS, next_run, whys, works
 from .policies import keeps, when
 from .validate import read_definition
@@ -34,7 +35,8 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
     policy, warnings = _read(path)
     rows, _ = await client.rows("ListPolicies", fields=["Name", "Revision", "Source"])
     present = next((row for row in rows if row["Name"] == policy.name), None)
-    _refuse(policy, present)
+    if present:
+        refuse_admins(present, screen.bus, "edit")
     definition = dict(policy.definition)
     (domains, _), (covered, _) = await asyncio.gather(
         client.rows("ListDomains", fields=["UUID", "State", "Policies"]),
@@ -42,13 +44,16 @@ async def enable(client: Client, args: Namespace, screen: Screen) -> int:
     )
     slots = await client.ask("PreviewSchedule", policy.name, definition=definition, count=1)
     first = times.moment(slots[0][0], screen.now) if slots[0] else "none"
-    _show(screen, policy, covered, domains, first)
+    about = _about(policy, covered, domains, first)
+    for line in about:
+        screen.say(line)
+    _show(screen, policy, covered, domains)
     for warning in warnings:
         screen.note(f"warning: {warning.item}: {warning.message}", "warning")
     revision = present["Revision"] if present else ""
     if revision != policy.revision:
         what = "Replace" if present else "Put in force"
-        confirm(screen, f"{what} policy {policy.name}?", yes=args.yes)
+        confirm(screen, f"{what} policy {policy.name}?", yes=args.yes, about=about)
         revision = await client.act(
             "SetPolicy", policy.name, definition, if_revision=revision or None
         )
@@ -87,25 +92,17 @@ def find(template: str) -> Path:
     )
 
 
-def _refuse(policy: Policy, present: Row | None) -> None:
-    if present and present["Source"] == "admin":
-        raise Protected(
-            f"policy {policy.name!r} is the admin's file {policy.name}.toml: edit it there, or "
-            "take another name",
-            item=policy.name,
-        )
-
-
-def _show(
-    screen: Screen, policy: Policy, covered: list[Row], domains: list[Row], first: str
-) -> None:
+def _about(policy: Policy, covered: list[Row], domains: list[Row], first: str) -> list[str]:
     keep = policy.definition.get("keep")
     rules = keeps(keep) if isinstance(keep, dict) else ""
-    screen.say(
+    return [
         f"policy {policy.name}: {when(policy.definition)} ({policy.timezone}), keeps {rules}, "
-        f"{'with' if policy.memory else 'without'} RAM"
-    )
-    screen.say(f"it covers {len(covered)} of {len(domains)} VMs; first run {first}")
+        f"{'with' if policy.memory else 'without'} RAM",
+        f"it covers {len(covered)} of {len(domains)} VMs; first run {first}",
+    ]
+
+
+def _show(screen: Screen, policy: Policy, covered: list[Row], domains: list[Row]) -> None:
     by_uuid = {row["UUID"]: row for row in domains}
     rows = []
     for row in covered:

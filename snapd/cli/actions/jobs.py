@@ -17,7 +17,7 @@ from ..output.people import user
 from ..output.previews import GOT
 from ..output.screen import Screen
 from ..output.tables import Column
-from ..output.text import name
+from ..output.text import command, name, on_bus
 
 FAILED = 1
 _COLUMNS = (
@@ -54,7 +54,8 @@ async def jobs(client: Client, args: Namespace, screen: Screen) -> int:
     screen.table(_COLUMNS, [_cells(row, screen) for row in rows])
     if not rows:
         history = screen.command("history")
-        screen.note(f"there is no such job now; {history} shows what was done before")
+        such = "no such" if args.vm or args.state else "no"
+        screen.note(f"there is {such} job now; {history} shows what was done before")
     screen.document({"rows": rows, "info": info})
     return 0
 
@@ -123,7 +124,7 @@ def _cells(row: Row, screen: Screen) -> list[str]:
         _phase(row),
         times.age(row["Started"], screen.now),
         _took(row),
-        row["ErrorMessage"],
+        times.local(row["ErrorMessage"]),
     ]
 
 
@@ -166,15 +167,15 @@ def _facts(screen: Screen, row: Row) -> facts.Facts:
         ("begun", times.moment(row["Started"], now) if row["Started"] else "not yet"),
         ("ended", times.moment(row["Finished"], now) if row["Finished"] else ""),
         ("took", _took(row)),
-        ("error", row["ErrorMessage"]),
+        ("error", times.local(on_bus(row["ErrorMessage"], screen.bus))),
         ("way out", ways.told(row["ErrorDetail"].get("Ways", ()), screen.bus)),
-        ("warning", [each["Message"] for each in row["Warnings"]]),
-        ("result", came_of(row["Result"])),
+        ("warning", [times.local(each["Message"]) for each in row["Warnings"]]),
+        ("result", came_of(row["Result"], screen.bus)),
         ("to cancel it", cancel if wanted else ""),
     ]
 
 
-def came_of(result: Row) -> list[str]:
+def came_of(result: Row, bus: str) -> list[str]:
     """What came of a job, by its Result, a line each."""
     said = []
     if "Consistency" in result:
@@ -191,6 +192,6 @@ def came_of(result: Row) -> list[str]:
         said.append(f"{word} on {count} {'VM' if count == 1 else 'VMs'}")
     found = result.get("Findings")
     if found is not None:
-        what = f"{len(found)} findings: 'virtsnap audit' shows them"
+        what = f"{len(found)} findings: '{command(bus, 'audit')}' shows them"
         said.append(what if found else "nothing is amiss")
     return said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from ...errors import NoSuchDomain
 from ..client import Client, Row
 from ..confirm import confirm
 from ..output import fates, times
@@ -14,7 +15,11 @@ from ..output.text import name
 async def describe(client: Client, args: Namespace, screen: Screen) -> int:
     path, row = await _meant(client, args)
     await client.act_on(path, "Snapshot", "SetDescription", args.text)
-    return await _shown(client, screen, path, f"{_called(row)} has its description")
+    said = f"{_called(row)} has its description"
+    if not args.text:
+        vm, snapshot = name(row["DomainName"]), name(row["Name"])
+        said = f"VM {vm}: the description of snapshot {snapshot} is removed"
+    return await _shown(client, screen, path, said)
 
 
 async def pin(client: Client, args: Namespace, screen: Screen) -> int:
@@ -26,7 +31,7 @@ async def pin(client: Client, args: Namespace, screen: Screen) -> int:
 async def unpin(client: Client, args: Namespace, screen: Screen) -> int:
     path, row = await _meant(client, args)
     await client.act_on(path, "Snapshot", "Unpin")
-    screen.say(f"{_called(row)} is not pinned any more")
+    screen.say(f"{_called(row)} {'is not pinned any more' if row['Pinned'] else 'was not pinned'}")
     await _fates(client, screen, row["DomainUUID"], [row["Name"]])
     return await _shown(client, screen, path)
 
@@ -37,10 +42,9 @@ async def adopt(client: Client, args: Namespace, screen: Screen) -> int:
     names = list(dict.fromkeys(args.names))
     what = f"{len(names)} snapshots" if len(names) > 1 else f"snapshot {name(names[0])}"
     policy = args.policy
-    question = (
-        f"Give {what} of VM {name(domain['Name'])} to policy {policy}; its retention may then "
-        "delete what it does not keep."
-    )
+    if screen.can_ask and not args.yes:
+        screen.aside(f"policy {policy}'s retention may then delete what it does not keep")
+    question = f"Give {what} of VM {name(domain['Name'])} to policy {policy}?"
     confirm(screen, question, yes=args.yes)
     await client.act("Adopt", domain["UUID"], names, policy)
     are = "count" if len(names) > 1 else "counts"
@@ -67,8 +71,15 @@ async def hold(client: Client, args: Namespace, screen: Screen) -> int:
 
 
 async def unhold(client: Client, args: Namespace, screen: Screen) -> int:
+    problems, _info = await client.rows("ListProblems")
+    was = any(_is_held(row, args) for row in problems)
     await client.act("Unhold", args.vm, args.policy)
-    screen.say(f"{_of(args)} not held any more" if args.vm else _nothing_held(args))
+    if args.vm and not was:
+        try:
+            await client.ask("GetDomain", args.vm)
+        except NoSuchDomain:  # it is gone, and would be none to unhold if it had not been held
+            was = True
+    screen.say(_not_held(args, was=was))
     screen.names([args.vm] if args.vm else [])
     screen.document({"VM": args.vm, "Policy": args.policy})
     return 0
@@ -106,10 +117,23 @@ async def _fates(client: Client, screen: Screen, uuid: str, names: list[str]) ->
             screen.note(what, "warning")
 
 
-def _nothing_held(args: Namespace) -> str:
+def _is_held(problem: Row, args: Namespace) -> bool:
+    """Whether it is a hold that is taken back by that."""
     return (
-        f"policy {args.policy} is not held any more" if args.policy else "nothing is held any more"
+        problem["Problem"] == "held"
+        and args.vm in ("", problem["DomainUUID"], problem["DomainName"])
+        and args.policy in ("", problem["Policy"])
     )
+
+
+def _not_held(args: Namespace, *, was: bool) -> str:
+    which = f"VM {name(args.vm)}" if args.vm else f"policy {args.policy}" if args.policy else ""
+    if args.vm and args.policy:
+        which += f", by policy {args.policy},"
+    held = "is held any more" if was else "was held"
+    if not which:
+        return f"nothing {held}"
+    return f"{which} {held.replace(' held', ' not held')}"
 
 
 def _of(args: Namespace) -> str:

@@ -112,6 +112,7 @@ def _tree(used: Sequence[str], whole: Sequence[Row], found: Sequence[Row], now: 
     cells = []
     for rows in by_vm.values():
         cells.append([f"VM {name(rows[0]['DomainName'])}", *nothing])
-        for before, row in trees.drawn(rows, marks):
-            cells.append([before + name(row["Name"]), *told.get(row["Path"], nothing)])
+        for before, one in trees.drawn(rows, marks):
+            told_of = told.get(one["Path"], nothing) if one else nothing
+            cells.append([before + (name(one["Name"]) if one else ""), *told_of])
     return cells

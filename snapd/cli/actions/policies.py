@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import without_vm
 from ..client import Client, Row
 from ..confirm import confirm
 from ..follow import started
@@ -14,6 +15,7 @@ from ..output import times
 from ..output.screen import Screen
 from ..output.tables import Column
 from ..output.text import name
+from .common import refuse_admins
 
 FAILED = 1
 _LIST = [
@@ -95,7 +97,7 @@ async def run(client: Client, args: Namespace, screen: Screen) -> int:
     screen.table(_RUN, [_result(each, children, names) for each in results])
     for child in children:
         for warning in child["Warnings"]:
-            vm, said = f"VM {name(child['DomainName'])}", warning["Message"]
+            vm, said = f"VM {name(child['DomainName'])}", times.local(warning["Message"])
             screen.note(f"warning: {said if vm in said else f'{vm}: {said}'}", "warning")
     screen.names(filter(None, (_made(each, children) for each in results)))
     screen.document(row)
@@ -105,14 +107,14 @@ async def run(client: Client, args: Namespace, screen: Screen) -> int:
 def _result(result: Row, children: list[Row], names: dict[str, str]) -> list[str]:
     uuid = result["DomainUUID"]
     mine = [child for child in children if child["DomainUUID"] == uuid]
-    made = _made(result, children)
+    vm, made = names.get(uuid) or str(uuid), _made(result, children)
     gone = [each for c in mine for each in c["Result"].get("Deleted", ())]
     return [
-        name(names.get(uuid) or str(uuid)),
+        name(vm),
         result["Outcome"],
         name(made) if made else "",
         " ".join(map(name, gone)),
-        result["Reason"],
+        times.local(without_vm(result["Reason"], vm)),
     ]
 
 
@@ -125,6 +127,7 @@ def _made(result: Row, children: list[Row]) -> str:
 async def remove(client: Client, args: Namespace, screen: Screen) -> int:
     (path,) = await client.ask("GetPolicy", args.policy)
     policy = await client.properties(path, "Policy")
+    refuse_admins(policy, screen.bus, "delete")
     question = f"Remove policy {policy['Name']}; its snapshots stay and are not let go any more."
     confirm(screen, question, yes=args.yes)
     await client.act("RemovePolicy", args.policy, if_revision=policy["Revision"])

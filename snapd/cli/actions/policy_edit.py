@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from ...errors import InvalidArgument, Protected, SnapdError
+from ...errors import InvalidArgument, SnapdError
 from ...settings import definition_to_toml
 from .. import editor
 from ..client import Client, Row
@@ -18,6 +17,7 @@ from ..definition import changed, differences, shown
 from ..output import times
 from ..output.screen import Screen
 from ..output.text import name
+from .common import refuse_admins
 from .validate import read_definition
 
 KEYS = "virtsnapd-policy(5) has every key. Comments are not kept."
@@ -71,9 +71,10 @@ async def _edited(
             faults = _faults(verdict["Errors"])
         except InvalidArgument as error:  # no TOML, or what a policy has no place for
             faults = [error.message]
-        for fault in faults:
-            screen.note(f"{file.name}: {fault}", "critical")
-        confirm(screen, "It is not valid. Edit it again?", yes=False)
+        said = [f"{file.name}: {fault}" for fault in faults]
+        for line in said:
+            screen.note(line, "critical")
+        confirm(screen, "It is not valid. Edit it again?", yes=False, about=said)
 
 
 async def _put(
@@ -83,14 +84,16 @@ async def _put(
     label, revision = policy["Name"], policy["Revision"]
     changes = differences(policy["Definition"], wanted)
     if changes:
-        screen.say(f"policy {label}:")
-        for key, old, new in changes:
-            screen.say(f"  {key}: {shown(key, old)} -> {shown(key, new)}")
+        lines = [f"policy {label}:"]
+        lines += [f"  {key}: {shown(key, old)} -> {shown(key, new)}" for key, old, new in changes]
         if any(change.key in ("domains", "exclude") for change in changes):
-            await _show_moves(client, screen, label, wanted)
-        for warning in verdict["Warnings"]:
-            screen.note(f"warning: {warning['Key']}: {warning['Message']}", "warning")
-        confirm(screen, f"Change policy {label}?", yes=yes)
+            lines += await _moves(client, label, wanted)
+        for line in lines:
+            screen.say(line)
+        odd = [f"warning: {each['Key']}: {each['Message']}" for each in verdict["Warnings"]]
+        for line in odd:
+            screen.note(line, "warning")
+        confirm(screen, f"Change policy {label}?", yes=yes, about=[*lines, *odd])
         revision = await client.act("SetPolicy", label, wanted, if_revision=revision)
         upcoming = next(iter(verdict["NextFires"]), 0)
         following = f", next run {times.moment(upcoming, screen.now)}" if upcoming else ""
@@ -107,40 +110,24 @@ async def _put(
     return 0
 
 
-async def _show_moves(client: Client, screen: Screen, policy: str, wanted: Row) -> None:
+async def _moves(client: Client, policy: str, wanted: Row) -> list[str]:
     """Which VMs join and which leave."""
     (before, _), (after, _) = await asyncio.gather(
         client.rows("ListCoverage", policy),
         client.rows("ListCoverage", policy, definition=wanted),
     )
     old, new = ({row["DomainUUID"]: row["DomainName"] for row in rows} for rows in (before, after))
-    joins = [name(vm) for uuid, vm in new.items() if uuid not in old]
-    leaves = [name(vm) for uuid, vm in old.items() if uuid not in new]
-    for word, vms in (("joins", joins), ("leaves", leaves)):
-        for vm in vms:
-            screen.say(f"  VM {vm} {word}")
+    joins = [f"  VM {name(vm)} joins" for uuid, vm in new.items() if uuid not in old]
+    leaves = [f"  VM {name(vm)} leaves" for uuid, vm in old.items() if uuid not in new]
+    return joins + leaves
 
 
 async def _ours(client: Client, policy: str, bus: str) -> Row:
     """The properties of a policy that may be changed here. Raises NoSuchPolicy, Protected."""
     (path,) = await client.ask("GetPolicy", policy)
     row = await client.properties(path, "Policy")
-    if row["Source"] == "admin":
-        raise Protected(
-            f"policy {policy} is an admin's file, which is not written from here: edit "
-            f"{_admins(bus)}/{policy}.toml",
-            item=policy,
-            ways=("reload",),
-        )
+    refuse_admins(row, bus, "edit")
     return row
-
-
-def _admins(bus: str) -> str:
-    """The folder of the admin's files as far as it can be told from here."""
-    if bus == "system":
-        return "/etc/virtsnapd/policies.d"
-    config = os.environ.get("XDG_CONFIG_HOME", "") or str(Path.home() / ".config")
-    return f"{config}/virtsnapd/policies.d" if bus == "session" else "policies.d of its --config"
 
 
 def _faults(errors: list[Row]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ..client import Client, Row
 from ..confirm import confirm
@@ -12,10 +13,18 @@ from ..output.screen import Screen
 YES = "yes"
 
 
+class Asked(NamedTuple):
+    """What is to be done, as facts, one a line, and the question whether, which is short: it is
+    all that a person reads who is in a hurry."""
+
+    facts: Sequence[str]
+    question: str
+
+
 async def show(
     client: Client,
     screen: Screen,
-    title: str,
+    facts: Sequence[str],
     verb: str,
     vm: str,
     snapshot: str,
@@ -26,7 +35,7 @@ async def show(
     """--preview. verb: Create, Revert, Delete; the exit code says whether it can be done. about:
     what the document says beside the preview."""
     (preview,) = await client.ask(f"Preview{verb}", vm, snapshot, **options)
-    for line in [title, *previews.lines(preview, screen.bus)]:
+    for line in [*facts, *previews.lines(preview, screen.bus, verb=verb)]:
         screen.say(line)
     screen.format += "-preview"
     screen.document({**preview, **(about or {})})
@@ -36,7 +45,7 @@ async def show(
 async def agreed(
     client: Client,
     screen: Screen,
-    question: str,
+    asked: Asked,
     verb: str,
     vm: str,
     snapshot: str,
@@ -46,14 +55,16 @@ async def agreed(
 ) -> bool:
     """On a terminal, show what it would do and ask; False where it would be refused, which is
     shown with the ways out. Raises Cancelled."""
-    if screen.can_ask and not (yes or screen.json):
-        (preview,) = await client.ask(f"Preview{verb}", vm, snapshot, **options)
-        if preview["Verdict"] != YES:
-            screen.note(question)
-        for line in previews.lines(preview, screen.bus):
-            screen.note(line)
-        if preview["Verdict"] != YES:
-            screen.note("nothing was done")
+    if screen.can_ask and not yes:
+        facts, verdict = list(asked.facts), YES
+        if not screen.json:
+            (preview,) = await client.ask(f"Preview{verb}", vm, snapshot, **options)
+            facts += previews.lines(preview, screen.bus, verb=verb)
+            verdict = preview["Verdict"]
+        for line in facts:
+            screen.aside(line)
+        if verdict != YES:
+            screen.aside("nothing was done")
             return False
-    confirm(screen, question, yes=yes)
+    confirm(screen, asked.question, yes=yes)
     return True

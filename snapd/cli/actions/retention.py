@@ -65,9 +65,11 @@ async def confirm_prune(client: Client, args: Namespace, screen: Screen) -> int:
         screen.document({"Path": "/", "Result": {"Deleted": [], "Stays": []}})
         return 0
     _show(screen, going)
-    screen.say(f"let go: {len(going)} of {len(rows)} snapshots")
+    count = f"let go: {len(going)} of {len(rows)} snapshots"
+    screen.say(count)
     these = f"these {len(going)} snapshots" if len(going) > 1 else "this snapshot"
-    confirm(screen, f"Delete {these} of VM {vm}?", yes=args.yes)
+    about = [*map(_line, going), count]
+    confirm(screen, f"Delete {these} of VM {vm}?", yes=args.yes, about=about)
     job = await client.act("ConfirmPrune", domain["UUID"], args.policy, info["Plan"])
     row = await started(client, screen, job, no_wait=args.no_wait)
     if row is None:
@@ -98,6 +100,11 @@ def _show(screen: Screen, rows: list[Row]) -> None:
         for row in rows
     ]
     screen.table(_COLUMNS, cells)
+
+
+def _line(row: Row) -> str:
+    created, why = times.minute(row["Created"]), fates.why(row["Reasons"])
+    return f"  {name(row['Name'])} ({created}): {why}"
 
 
 def _read(file: str) -> dict[str, Any]:

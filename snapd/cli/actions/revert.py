@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 from ...errors import InvalidArgument
@@ -12,7 +13,7 @@ from ..output import previews
 from ..output.screen import Screen
 from ..output.text import name, typable
 from .common import described, meant_by, nothing_of, snapshots_of
-from .preview import agreed, show
+from .preview import Asked, agreed, show
 
 
 async def revert(client: Client, args: Namespace, screen: Screen) -> int:
@@ -23,8 +24,8 @@ async def revert(client: Client, args: Namespace, screen: Screen) -> int:
     else:
         meant = await _picked(client, args, screen)
         about = {"SnapshotName": meant["Name"], "Created": meant["Created"]}
-    question = f"Revert VM {described(meant, screen)}; {fate(args)}."
-    row = await back_to(client, args, screen, meant, question, about)
+    facts = [f"Revert VM {described(meant, screen)}.", fate(args)]
+    row = await back_to(client, args, screen, meant, facts, about)
     if isinstance(row, int):
         return row
     safety = await kept(client, row)
@@ -49,17 +50,18 @@ async def _picked(client: Client, args: Namespace, screen: Screen) -> Row:
 
 
 def fate(args: Namespace) -> str:
-    """What becomes of what the VM is now."""
+    """What becomes of what the VM is now: a fact before a question."""
     if args.no_safety_snapshot:
-        return "what it is now is LOST"
-    return "what it is now is kept in a safety snapshot"
+        return "  what it is now is LOST"
+    return "  what it is now is kept in a safety snapshot"
 
 
 async def back_to(
-    client: Client, args: Namespace, screen: Screen, meant: Row, question: str, about: Row
+    client: Client, args: Namespace, screen: Screen, meant: Row, facts: Sequence[str], about: Row
 ) -> Row | int:
     """Ask, and revert to that very snapshot: its UUID and time go into the call. The job's row, or
-    the exit code where there is none. about: what stands in a preview's document as well."""
+    the exit code where there is none. facts: what is said of it before; about: what stands in a
+    preview's document as well."""
     options: dict[str, Any] = {
         **way_back(args),
         "created": meant["Created"],
@@ -67,8 +69,12 @@ async def back_to(
     }
     verb = ("Revert", meant["DomainUUID"], meant["Name"])
     if args.preview:
-        return await show(client, screen, question, *verb, about=about, **options)
-    if not await agreed(client, screen, question, *verb, yes=args.yes, **options):
+        return await show(client, screen, facts, *verb, about=about, **options)
+    how = " and delete that" if args.delete_after else ""
+    how += ", and lose what it is now" if args.no_safety_snapshot else ""
+    vm = name(meant["DomainName"])
+    asked = Asked(facts, f"Revert VM {vm} to {name(meant['Name'])}{how}?")
+    if not await agreed(client, screen, asked, *verb, yes=args.yes, **options):
         return previews.REFUSED
     job = await client.act("RevertSnapshot", *verb[1:], **options)
     row = await started(client, screen, job, no_wait=args.no_wait)

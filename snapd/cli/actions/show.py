@@ -33,4 +33,4 @@ def _show(screen: Screen, policy: Row) -> None:
     screen.say(f"last run {times.moment(policy['LastRun'], screen.now)}")
     screen.say(f"last success {times.moment(policy['LastSuccess'], screen.now)}")
     if policy["LastErrorMessage"]:
-        screen.say(f"last failure: {policy['LastErrorMessage']}", "failed")
+        screen.say(f"last failure: {times.local(policy['LastErrorMessage'])}", "failed")

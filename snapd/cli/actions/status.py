@@ -151,7 +151,7 @@ def _problems(screen: Screen, problems: list[Row]) -> None:
     if problems:
         screen.say()
     for row in problems:
-        screen.say(f"{row['Severity']}: {row['Message']}", row["Severity"])
+        screen.say(f"{row['Severity']}: {times.local(row['Message'])}", row["Severity"])
         for way in ways.told(row["Ways"], screen.bus, row):
             screen.say(f"  way out: {way}", "way")
 

@@ -14,7 +14,7 @@ from ..output.screen import Screen
 from ..output.text import name, typable
 from .common import described, meant_by, snapshots_of
 from .create import contents, got
-from .preview import agreed, show
+from .preview import Asked, agreed, show
 from .revert import back_to, fate, kept, tell
 
 TRIAL = "trial"
@@ -24,7 +24,7 @@ async def begin(client: Client, args: Namespace, screen: Screen) -> int:
     options = {**contents(args), "description": args.description, "trial": True}
     if args.preview:
         title = f"VM {name(args.vm)}: what a trial would be now:"
-        return await show(client, screen, title, "Create", args.vm, args.snapshot, **options)
+        return await show(client, screen, [title], "Create", args.vm, args.snapshot, **options)
     others = await trials_of(client, args.vm)
     if others:
         _another(screen, others, yes=args.yes)
@@ -45,13 +45,16 @@ async def begin(client: Client, args: Namespace, screen: Screen) -> int:
 async def accept(client: Client, args: Namespace, screen: Screen) -> int:
     meant = await _meant(client, args, screen)
     verb = ("Delete", meant["DomainUUID"], meant["Name"])
-    question = (
-        f"Keep what has changed since, and delete from VM {described(meant, screen)}: there is no "
-        "way back to it then."
+    asked = Asked(
+        [
+            f"Keep what has changed since, and delete from VM {described(meant, screen)}.",
+            "  there is no way back to it then",
+        ],
+        f"Delete trial {name(meant['Name'])} of VM {name(meant['DomainName'])}?",
     )
     if args.preview:
-        return await show(client, screen, question, *verb, created=meant["Created"])
-    if not await agreed(client, screen, question, *verb, yes=args.yes, created=meant["Created"]):
+        return await show(client, screen, asked.facts, *verb, created=meant["Created"])
+    if not await agreed(client, screen, asked, *verb, yes=args.yes, created=meant["Created"]):
         return previews.REFUSED
     job = await client.act("DeleteSnapshot", *verb[1:], created=meant["Created"])
     row = await started(client, screen, job, no_wait=args.no_wait)
@@ -72,8 +75,8 @@ async def discard(client: Client, args: Namespace, screen: Screen) -> int:
 
 async def thrown_away(client: Client, args: Namespace, screen: Screen, meant: Row) -> int:
     """Revert to that trial and delete it, asked for where somebody can be; the exit code."""
-    question = f"Revert VM {described(meant, screen)}, which is then deleted; {fate(args)}."
-    row = await back_to(client, args, screen, meant, question, {})
+    facts = [f"Revert VM {described(meant, screen)}, which is then deleted.", fate(args)]
+    row = await back_to(client, args, screen, meant, facts, {})
     if isinstance(row, int):
         return row
     safety = await kept(client, row)
@@ -103,10 +106,12 @@ def pick(trials: Sequence[Row], *, latest: bool, vm: str, screen: Screen) -> Row
     if len(fit) > 1:
         way = "" if latest else ", or take the newest: --latest"
         of = " of the same second" if latest else ""
-        raise InvalidArgument(
-            f"VM {name(vm)} has {len(fit)} trials{of}: {_listed(fit, screen)}; name the one that "
-            f"you mean{way}"
+        error = InvalidArgument(
+            f"VM {name(vm)} has {len(fit)} trials{of}; name the one that you mean{way}"
         )
+        for line in _listed(fit, screen):
+            error.add_note(line)
+        raise error
     return fit[0]
 
 
@@ -130,21 +135,27 @@ async def _meant(client: Client, args: Namespace, screen: Screen) -> Row:
 
 def _another(screen: Screen, others: Sequence[Row], *, yes: bool) -> None:
     """Have another trial beside those wanted. Raises AlreadyExists, Cancelled."""
-    vm, listed = others[0]["DomainName"], _listed(others, screen)
-    if not yes and not screen.can_ask:
-        accepted, discarded = (ending(screen, verb, others[0]) for verb in ("accept", "discard"))
-        raise AlreadyExists(
-            f"VM {name(vm)}: a trial is under way: {listed}; end it first: {accepted}, or "
-            f"{discarded}; for another one beside it: --yes"
-        )
-    question = f"VM {name(vm)}: a trial is under way: {listed}. Begin another one beside it?"
-    confirm(screen, question, yes=yes)
+    if yes:
+        return
+    one, several = others[0], len(others) > 1
+    under_way = f"{len(others)} trials are" if several else "a trial is"
+    said = f"VM {name(one['DomainName'])}: {under_way} under way"
+    if not screen.can_ask:
+        which = ["TRIAL"] if several else []
+        accepted, discarded = (ending(screen, verb, one, *which) for verb in ("accept", "discard"))
+        error = AlreadyExists(f"{said}; for another one beside it: --yes")
+        for line in [*_listed(others, screen), f"to end it first: {accepted}, or {discarded}"]:
+            error.add_note(line)
+        raise error
+    for line in [f"{said}:", *(f"  {each}" for each in _listed(others, screen))]:
+        screen.aside(line)
+    confirm(screen, "Begin another one beside it?", yes=yes)
 
 
-def _listed(trials: Sequence[Row], screen: Screen) -> str:
-    """`new-kernel (2026-11-24 02:30, 3 h ago), ...`, the newest first."""
-    return ", ".join(
+def _listed(trials: Sequence[Row], screen: Screen) -> list[str]:
+    """`new-kernel (2026-11-24 02:30, 3 h ago)`, one a line, the newest first."""
+    return [
         f"{name(row['Name'])} "
         f"({times.minute(row['Created'])}, {times.age(row['Created'], screen.now)})"
         for row in sorted(trials, key=lambda row: -int(row["Created"]))
-    )
+    ]

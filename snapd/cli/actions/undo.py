@@ -30,13 +30,14 @@ async def undo(client: Client, args: Namespace, screen: Screen) -> int:
             f"VM {name(domain['Name'])}: since its revert to {_when(last, screen)} "
             f"{', '.join(done)}; to undo it all the same: {all_the_same}"
         )
-    so_far = f" Since then {', '.join(done)}." if done else ""
-    question = (
-        f"Undo the revert to {_when(last, screen)}:{so_far} Revert VM {described(meant, screen)}; "
-        f"{fate(args)}."
-    )
+    facts = [
+        f"Undo the revert to {_when(last, screen)}.",
+        *(f"  since then {each}" for each in done),
+        f"Revert VM {described(meant, screen)}.",
+        fate(args),
+    ]
     about = {"SnapshotName": meant["Name"], "Created": meant["Created"], "Since": done}
-    row = await back_to(client, args, screen, meant, question, about)
+    row = await back_to(client, args, screen, meant, facts, about)
     if isinstance(row, int):
         return row
     return tell(screen, row, meant, await kept(client, row), "undo", vm)

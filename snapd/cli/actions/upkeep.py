@@ -8,6 +8,7 @@ from ...errors import InvalidArgument
 from ..client import Client, Row
 from ..confirm import confirm
 from ..follow import started
+from ..output import times
 from ..output.screen import Screen
 from ..output.text import name, typable
 
@@ -42,7 +43,7 @@ async def audit(client: Client, args: Namespace, screen: Screen) -> int:
 
 def _finding(row: Row) -> list[str]:
     vm = name(row["DomainName"]) if row["DomainName"] else row["DomainUUID"]
-    return [vm, row["Reason"], name(row["Item"]), row["Proof"]]
+    return [vm, row["Reason"], name(row["Item"]), times.local(row["Proof"])]
 
 
 async def delete_ours(client: Client, args: Namespace, screen: Screen) -> int:
@@ -58,7 +59,7 @@ async def delete_ours(client: Client, args: Namespace, screen: Screen) -> int:
         would = await _delete(client, screen, domain["UUID"], args, dry_run=True)
         if would is not None:
             _tell(screen, domain, would["Result"], would=True)
-        question = f"Delete them from VM {name(domain['Name'])}, and hold all policies on it."
+        question = f"Delete them from VM {name(domain['Name'])}, and hold all policies on it?"
         confirm(screen, question, yes=False)
     row = await _delete(client, screen, domain["UUID"], args, dry_run=args.dry_run)
     if row is None:

@@ -44,7 +44,7 @@ def run_with(args: Namespace, screen: Screen) -> int:
     with redirect_stdout(sys.stderr), child.interrupts() as came:
         if status := child.cannot_run(args.command[0]):
             why = "is not executable" if status == child.NOT_EXECUTABLE else "is not found"
-            _fail(screen, "CannotRun", f"{_called(args)} {why}; no snapshot was taken")
+            _fail(screen, "CannotRun", f"{name(args.command[0])} {why}; no snapshot was taken")
             return status
         made: list[Row] = []
         try:
@@ -78,7 +78,7 @@ def _settled(args: Namespace, screen: Screen, made: Row, ended: child.Ended) -> 
     """What becomes of the snapshot, in a word."""
     try:
         if ended.error:
-            _fail(screen, "CannotRun", f"{_called(args)} {ended}")
+            _fail(screen, "CannotRun", f"{name(args.command[0])} {ended}")
             return _deleted(args, screen, made)
         if ended.status:
             return _failed(args, screen, made, ended)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 _WORDS = {
     "foreign": "another tool made it",
@@ -16,6 +17,7 @@ _WORDS = {
     "newest": "the newest, which never goes",
     "within": "within the time of keep.within",
     "no-rule-matches": "no rule keeps it",
+    "half-deleted": "it was half deleted",
     "max-age": "older than limits.max_age",
     "max-count": "more than limits.max_count",
     "safety-last": "more safety snapshots than safety.last",
@@ -47,6 +49,18 @@ def why(reasons: Iterable[str], alone: str = "") -> str:
         f"{label}: {', '.join(rules)}" if label not in ("", alone) else ", ".join(rules)
         for label, rules in of.items()
     )
+
+
+def told(act: Mapping[str, Any]) -> str:
+    """Why somebody did what a row of history has: what the daemon lets go in words, too."""
+    reason = str(act["Reason"])
+    kind, _, rest = reason.partition(": ")
+    if act["Verb"] != "delete" or kind not in ("retention", "room", "delete_after"):
+        return reason
+    if kind == "delete_after":
+        return rest
+    words = why(rest.split(", "), act["Policy"])
+    return f"to make room: {words}" if kind == "room" else words
 
 
 def policies(reasons: Iterable[str]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ...errors import without_vm
 from . import times
 from .text import name, safe
 
@@ -49,22 +50,22 @@ def _snapshot(event: Event) -> tuple[str, str]:
 def _run(event: Event) -> tuple[str, str]:
     outcome = event["Outcome"]
     made = f" snapshot {name(event['SnapshotName'])}" if event["SnapshotName"] else ""
-    why = f": {event['Reason']}" if event["Reason"] and outcome != "made" else ""
+    why = _why(event, "Reason") if outcome != "made" else ""
     told = f"policy {event['Policy']} {outcome}{made}{why}"
     return f"{_vm(event)}{told}", outcome if outcome == "failed" else ""
 
 
 def _raised(event: Event) -> tuple[str, str]:
-    return f"{event['Severity']}: {event['Message']}", event["Severity"]
+    return f"{event['Severity']}: {times.local(event['Message'])}", event["Severity"]
 
 
 def _cleared(event: Event) -> tuple[str, str]:
-    return f"over: {event['Message']}", "ok"
+    return f"over: {times.local(event['Message'])}", "ok"
 
 
 def _job(event: Event) -> tuple[str, str]:
     of = f" {name(event['SnapshotName'])}" if event["SnapshotName"] else ""
-    why = f": {event['ErrorMessage']}" if event["ErrorMessage"] else ""
+    why = _why(event, "ErrorMessage")
     state = event["State"]
     what = f"job {_number(event)} ({event['Verb']}{of}) {state}"
     return f"{_vm(event)}{what}{_by(event)}{why}", state
@@ -72,6 +73,12 @@ def _job(event: Event) -> tuple[str, str]:
 
 def _vm(event: Event) -> str:
     return f"{name(event['DomainName'])}: " if event["DomainName"] else ""
+
+
+def _why(event: Event, key: str) -> str:
+    """As it reads on a line that begins with the VM."""
+    why = times.local(without_vm(event[key], event["DomainName"]))
+    return f": {why}" if why else ""
 
 
 def _by(event: Event) -> str:

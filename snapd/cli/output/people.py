@@ -14,6 +14,14 @@ def who(row: dict[str, Any]) -> str:
     return f"{one}, policy {row['Policy']}" if row["Policy"] else one
 
 
+def by(row: dict[str, Any]) -> str:
+    """As who(), shortly: the policy alone where the daemon did it for that one."""
+    policy = row["Policy"]
+    if policy and row["OwnerUID"] == DAEMON and not row["NotBefore"]:
+        return str(policy)
+    return who(row)
+
+
 def user(uid: int) -> str:
     """A user's name, or virtsnapd for what the daemon does by itself."""
     if uid == DAEMON:

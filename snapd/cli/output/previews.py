@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import ways
+from . import times, ways
 
 GOT = {
     "offline": "the VM was off",
@@ -16,12 +16,14 @@ REFUSED = 4
 """The exit code for what would be refused."""
 
 
-def lines(preview: dict[str, Any], bus: str) -> list[str]:
-    """What a preview says; the last lines are what is in the way and the ways out."""
+def lines(preview: dict[str, Any], bus: str, *, verb: str) -> list[str]:
+    """What a preview of that verb (Create, Revert, Delete) says; the last lines are what is in the
+    way and the ways out."""
     got = GOT.get(preview["Consistency"], preview["Consistency"])
     what = [preview["Kind"], *([got] if got else [])]
     without = preview["DisksLeftOut"]
-    disks = f"disks {', '.join(preview['Disks']) or 'none'}"
+    # of a snapshot that is there and has no record of ours, libvirt may know none
+    disks = f"disks {', '.join(preview['Disks']) or ('none' if verb == 'Create' else 'unknown')}"
     if without:
         disks += f" (without {', '.join(without)})"
     found = [f"  snapshot: {', '.join([*what, disks])}"]
@@ -29,9 +31,9 @@ def lines(preview: dict[str, Any], bus: str) -> list[str]:
     if preview["FinalState"]:
         found.append(f"  the VM afterwards: {preview['FinalState']}")
     found += _costs(preview)
-    found += [f"  lost: {one['Message']}" for one in preview["Loses"]]
+    found += [f"  lost: {times.local(one['Message'])}" for one in preview["Loses"]]
     for blocker in preview["Blockers"]:
-        found.append(f"  refused now ({blocker['Reason']}): {blocker['Message']}")
+        found.append(f"  refused now ({blocker['Reason']}): {times.local(blocker['Message'])}")
         found += [f"    way out: {way}" for way in ways.told(blocker["Ways"], bus)]
     return found
 

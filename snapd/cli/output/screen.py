@@ -61,6 +61,10 @@ class Screen:
         if self.text:
             _write(sys.stderr, line, word)
 
+    def aside(self, line: str, word: str = "") -> None:
+        """A line that a person is to have read before a question, whatever the answer's form."""
+        _write(sys.stderr, line, word)
+
     def table(self, columns: Sequence[Column | str], rows: Sequence[Sequence[str]]) -> None:
         """Rows of cells, each cell as it is to be read, in aligned columns that fit the terminal,
         by what the columns say of themselves; without a terminal all is shown."""
@@ -139,4 +143,24 @@ def _write(stream: TextIO, line: str, word: str = "") -> None:
     shown = text.safe(line)
     if word and colours.wanted(stream):
         shown = colours.painted(shown, word)
-    print(shown, file=stream)
+    if stream is not sys.stderr:
+        print(shown, file=stream)
+        return
+    try:
+        print(shown, file=stream)
+    except OSError:
+        _give_up_beside()
+
+
+def flush_beside() -> None:
+    """Write what standard error has left to write, if it can be."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _give_up_beside()
+
+
+def _give_up_beside() -> None:
+    """Let nothing more be written on standard error, which takes no more: that changes neither the
+    answer nor the exit code, and Python's own flush at the exit would."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 _chosen = {"utc": False, "iso": False}
 
+_TOLD = re.compile(
+    r"(\(|\b(?:after|at|before|made|since|until) )(\d{4}-\d\d-\d\d \d\d:\d\d)(:\d\d)? UTC\b"
+)
 _SCALE = ((365 * 86400, "y"), (7 * 86400, "w"), (86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -41,6 +45,22 @@ def _told_as(form: str, seconds: int) -> str:
     offset = time.strftime("%z", moment)
     zone = "Z" if _chosen["utc"] else f"{offset[:3]}:{offset[3:]}"
     return time.strftime("%Y-%m-%dT%H:%M:%S", moment) + zone
+
+
+def local(sentence: str) -> str:
+    """A sentence of the daemon's with the times in it (`since 2026-11-24 01:30 UTC`) as this
+    process shows them. Only behind such a word, or a name could be taken for one."""
+    return _TOLD.sub(lambda found: f"{found[1]}{_shown(found[2], found[3] or '')}", sentence)
+
+
+def _shown(minute_: str, second_: str) -> str:
+    from datetime import datetime
+
+    try:
+        at = datetime.fromisoformat(f"{minute_}{second_}+00:00").timestamp()
+    except ValueError:
+        return f"{minute_}{second_} UTC"
+    return second(int(at)) if second_ else minute(int(at))
 
 
 def age(seconds: int, now: float) -> str:

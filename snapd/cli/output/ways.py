@@ -21,8 +21,8 @@ _WAYS = {
     "merged, virsh snapshot-delete --metadata",
     "define": "make the VM persistent: virsh define",
     "delete": "delete the snapshot again",
-    "delete-branch": "delete, or unpin, what branches off, the end of a branch first: virtsnap "
-    "delete VM SNAPSHOT; the next run then merges the rest",
+    "delete-branch": "delete, or unpin, what branches off, the end of a branch first: "
+    "'virtsnap delete VM SNAPSHOT'; the next run then merges the rest",
     "delete-checkpoints": "delete its checkpoints: virsh checkpoint-list, virsh checkpoint-delete",
     "delete-children": "delete those that stand on it first",
     "delete-others": "delete other snapshots of the VM: each is merged away",
@@ -57,7 +57,7 @@ _WAYS = {
     "start": "start the VM: virsh start",
     "stop-other-vm": "shut the other VM off first",
     "try-again": "try again in a while",
-    "unpin": "take the pin off: virtsnap unpin VM SNAPSHOT",
+    "unpin": "take the pin off: 'virtsnap unpin VM SNAPSHOT'",
     "upgrade-libvirt": "libvirt 12.1 or newer does it",
     "virsh": "use virsh",
     "wait": "wait until it is done, and try again",
@@ -73,22 +73,20 @@ def told(words: Iterable[str], bus: str, problem: Mapping[str, Any] | None = Non
 
 
 def _told(word: str, bus: str, problem: Mapping[str, Any]) -> str:
-    if word == "unpin" and problem.get("Item") and problem.get("DomainName"):
-        vm = text.typable(problem["DomainName"], problem["DomainUUID"])
+    vm = text.typable(problem.get("DomainName", ""), problem.get("DomainUUID", ""))
+    on, policy = [vm] if vm else [], problem.get("Policy", "")
+    if word == "unpin" and problem.get("Item") and vm:
         return f"take the pin off: {text.command(bus, 'unpin', vm, problem['Item'])}"
     if word == "policy-enable":
         return text.command(bus, "policy", "enable", "nightly")
     if word == "policy-run":
-        words = (problem.get("Policy", "POLICY"), problem.get("DomainUUID", ""))
-        run = text.command(bus, "policy", "run", *filter(None, words))
-        return f"make it up now: {run}"
+        return f"make it up now: {text.command(bus, 'policy', 'run', policy or 'POLICY', *on)}"
     if word == "audit":
-        return text.command(bus, "audit", *filter(None, [problem.get("DomainUUID", "")]))
+        return text.command(bus, "audit", *on)
     if word == "unhold":
-        vm, policy = problem.get("DomainUUID", ""), problem.get("Policy", "")
-        on, of = [vm] if vm else [], ["--policy", policy] if policy else []
+        of = ["--policy", policy] if policy else []
         return f"when it is over: {text.command(bus, 'unhold', *on, options=of)}"
     if word == "confirm-prune":
-        words = (problem.get("Policy") or "POLICY", problem.get("DomainUUID") or "VM")
+        words = (policy or "POLICY", vm or "VM")
         return f"see what would go, and agree: {text.command(bus, 'policy', 'confirm', *words)}"
-    return _WAYS.get(word, word)
+    return text.systemctl(text.on_bus(_WAYS.get(word, word), bus), bus)

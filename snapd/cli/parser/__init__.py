@@ -10,6 +10,7 @@ from . import keeping, looking, policies, snapshots, system, trials, watching
 from .common import FORMAT, Parser, bus_options
 from .optional import spell_out
 
+HELP = "help"
 EPILOG = """\
 examples:
   virtsnap                               what is protected, what is next, what is wrong
@@ -53,9 +54,20 @@ def build() -> Parser:
 def parse(arguments: list[str]) -> Namespace:
     """The command line, read. `action` names a function of the actions, `daemon` says whether it
     needs one. Raises InvalidArgument."""
+    if command_of(arguments) == HELP:
+        arguments = _with_help(arguments)
     of_with = command_of(arguments) == trials.WITH
     ours, behind = trials.split(arguments) if of_with else (arguments, [])
-    args, unknown = build().parse_known_args(spell_out(ours))
+    parser = build()
+    args: Namespace
+    try:
+        args, unknown = parser.parse_known_args(spell_out(ours))
+    except InvalidArgument:
+        if behind[1:2] != ["--"]:
+            raise
+        # `with -- -vm -- COMMAND`: the first dashes keep the VM from being an option
+        args, unknown = parser.parse_known_args([*spell_out(ours), "--", behind[0]])
+        behind = behind[2:]
     if unknown:
         raise args.parser.unknown(unknown)
     several = [one for one in vars(args).values() if isinstance(one, list)]
@@ -67,6 +79,12 @@ def parse(arguments: list[str]) -> Namespace:
             raise InvalidArgument(f"write -- before the command: -- {args.command[0]}")
         args.command = behind  # as it was typed, in whatever encoding
     return args
+
+
+def _with_help(arguments: list[str]) -> list[str]:
+    """`help policy list` as `policy list --help`."""
+    at = arguments.index(HELP)
+    return [*arguments[:at], *arguments[at + 1 :], "--help"]
 
 
 def command_of(arguments: list[str]) -> str:

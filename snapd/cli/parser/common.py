@@ -9,7 +9,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import InvalidArgument
-from ..output import times
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
 # half of the time that it takes to build the parsers
 argparse._ = lambda text: text  # type: ignore[attr-defined]
 
-_DURATION = r"([0-9]{1,6})(s|min|h|d|w)"
+_DIGITS = 6
+_MOST = 10**_DIGITS - 1
 _UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
-_AGES = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class FORMAT(argparse.RawDescriptionHelpFormatter):
@@ -30,6 +29,9 @@ class FORMAT(argparse.RawDescriptionHelpFormatter):
         if "\n" in text:
             return super()._fill_text(text, width, indent)
         return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+_DASHED = "a name that begins with a dash stands after --"
 
 
 class _LeftOut(str):
@@ -47,18 +49,41 @@ def typed_name(text: str) -> str:
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors go the way of all others."""
 
+    _typed: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it, with the words kept for what is said of them."""
+        self._typed = tuple(args or ())
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        if "required" in message and self._takes_names():
+            ours = self._typed[: self._typed.index("--")] if "--" in self._typed else self._typed
+            if any(_is_option(one) and not self._knows(one) for one in ours):
+                message += f" ({_DASHED})"
         raise InvalidArgument(f"{message}; '{self.prog} --help' shows how")
+
+    def _takes_names(self) -> bool:
+        found = self._get_positional_actions()
+        return any(not isinstance(one, argparse._SubParsersAction) for one in found)
+
+    def _knows(self, word: str) -> bool:
+        """Whether it is an option, or several of one letter."""
+        known = self._option_string_actions
+        short = not word.startswith("--") and all(f"-{letter}" in known for letter in word[1:])
+        return short or word.partition("=")[0] in known
 
     def unknown(self, words: Sequence[str]) -> InvalidArgument:
         """What to say of words that mean nothing to this parser."""
         from ..alike import near
 
-        said = f"unrecognized arguments: {' '.join(words)}; '{self.prog} --help' shows how"
-        error = InvalidArgument(said)
         options = [each[2:] for each in self._option_string_actions if each.startswith("--")]
         wrong = [each[2:].partition("=")[0] for each in words if each.startswith("--")]
         found = [f"--{one}" for each in wrong for one in near(each, options)]
+        said = f"unrecognized arguments: {' '.join(words)}"
+        if any(map(_is_option, words)) and not found and self._takes_names():
+            said += f" ({_DASHED})"
+        error = InvalidArgument(f"{said}; '{self.prog} --help' shows how")
         error.near = tuple(dict.fromkeys(found))
         return error
 
@@ -81,6 +106,10 @@ class Parser(argparse.ArgumentParser):
         while counts and not counts[-1] and "A" in arg_strings_pattern[sum(counts) :]:
             counts.pop()
         return counts
+
+
+def _is_option(word: str) -> bool:
+    return len(word) > 1 and word.startswith("-")
 
 
 def _no_choice(action: argparse.Action, value: Any, program: str) -> str:
@@ -148,7 +177,7 @@ def bus_options(parser: argparse.ArgumentParser, *, top: bool) -> None:
 class Names:
     """What a shell offers for an argument, looked up only when it asks. kind: vm, snapshot (of the
     VM that was typed), foreign, trial (of those, the ones of that origin), policy, job, template,
-    file."""
+    file, key (of a policy, with its =)."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -184,6 +213,12 @@ def policy_option(parser: argparse._ActionsContainer, **how: Any) -> None:
     offer(parser.add_argument("--policy", **how), "policy")
 
 
+def new_name(parser: argparse.ArgumentParser, *option: str, **how: Any) -> None:
+    """The name of a snapshot that is to be made; none of those that are there is offered."""
+    text = "its name; one is made up if left out"
+    parser.add_argument(*option, **_name({"metavar": "NAME", "default": "", "help": text, **how}))
+
+
 def _name(how: dict[str, Any]) -> dict[str, Any]:
     if how.get("default") == "":
         how["default"] = _LeftOut()
@@ -210,52 +245,12 @@ def yes_option(parser: argparse.ArgumentParser) -> None:
 
 def seconds(text: str) -> int:
     """A duration as `90`, `90s`, `2min` or `1h`."""
-    found = re.fullmatch(r"([0-9]{1,6})(s|min|h|)", text)
+    found = re.fullmatch(r"([0-9]+)(s|min|h|)", text)
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 90s, 2min or 1h")
+    if len(found[1]) > _DIGITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is too long; the most is {_MOST}h")
     return int(found[1]) * _UNITS[found[2]]
-
-
-def instant(text: str) -> int:
-    """A time in seconds UTC: `2026-11-24 02:30`, local unless it has an offset or --utc is given,
-    or a number of seconds."""
-    from datetime import UTC, datetime
-
-    if re.fullmatch(r"-?[0-9]{1,12}", text) and len(text) != 8:  # 20261124 is a date
-        return int(text)
-    try:
-        time = datetime.fromisoformat(text)
-        if time.tzinfo is None and times.in_utc():
-            time = time.replace(tzinfo=UTC)
-        return int(time.timestamp())  # naive = local
-    except (ValueError, OverflowError, OSError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no time; write 2026-11-24T02:30, or 2026-11-24T02:30Z for UTC"
-        ) from error
-
-
-def past(text: str) -> int:
-    """A time in seconds UTC, also as how long ago: `90min`, `3h`, `2d`, `1w`."""
-    import time
-
-    if found := re.fullmatch(_DURATION, text):
-        return int(time.time()) - int(found[1]) * _AGES[found[2]]
-    try:
-        return instant(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}, or how long ago: 3h, 2d, 1w") from error
-
-
-def coming(text: str) -> int:
-    """A time in seconds UTC, also as how long from now: `90min`, `3h`, `2d`, `1w`."""
-    import time
-
-    if found := re.fullmatch(_DURATION, text):
-        return int(time.time()) + int(found[1]) * _AGES[found[2]]
-    try:
-        return instant(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}, or how long from now: 3h, 2d, 1w") from error
 
 
 def count(text: str) -> int:

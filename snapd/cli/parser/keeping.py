@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from .common import (
     add_command,
-    coming,
     offer,
     policy_option,
     snapshot_argument,
     vm_argument,
     yes_option,
 )
+from .moments import coming
 
 if TYPE_CHECKING:
     from .common import Commands, Parser

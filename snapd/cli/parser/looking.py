@@ -6,15 +6,16 @@ import argparse
 import re
 from typing import TYPE_CHECKING
 
+from ...errors import InvalidArgument
 from .common import (
     add_command,
     offer,
-    past,
     policy_option,
     snapshot_argument,
     typed_name,
     vm_argument,
 )
+from .moments import past
 
 if TYPE_CHECKING:
     from .common import Commands, Parser
@@ -42,6 +43,20 @@ COLUMNS = {
     "delete": "what is in the way of its deletion",
     "uuid": "of its VM",
 }
+_OF_JSON = {
+    "name": "snapshot",
+    "domain": "vm",
+    "domainname": "vm",
+    "domainuuid": "uuid",
+    "timeknown": "created",
+    "disksleftout": "left-out",
+    "pausemilliseconds": "pause",
+    "pinned": "pin",
+    "pinreason": "pin",
+    "revertblocker": "revert",
+    "deleteblocker": "delete",
+}
+"""Properties of a snapshot, where they have other names than their columns, in small letters."""
 ORIGINS = ("manual", "policy", "event", "safety", "trial", "foreign")
 KINDS = ("internal", "external")
 STATES = ("running", "paused", "shutoff", "crashed", "suspended", "unknown")
@@ -190,16 +205,26 @@ def _files(commands: Commands) -> None:
 
 def columns(text: str) -> list[str]:
     """Names of columns of `list`, one or more, in the order in which they are to stand; also as
-    the table has them, in capitals."""
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in COLUMNS:
-            raise argparse.ArgumentTypeError(
-                f"there is no column {name!r}; there are {', '.join(COLUMNS)}"
-            )
+    the table has them, in capitals, and as JSON has them."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise argparse.ArgumentTypeError(f"give some of {', '.join(COLUMNS)}")
-    return list(dict.fromkeys(names))
+        raise argparse.ArgumentTypeError("give the name of a column, as in snapshot,created,age")
+    return list(dict.fromkeys(map(_column, names)))
+
+
+def _column(typed: str) -> str:
+    """Raises InvalidArgument with those that may have been meant."""
+    name = typed.lower()
+    column = _OF_JSON.get(name, name)
+    if column in COLUMNS:
+        return column
+    from ..alike import near
+
+    see = "'virtsnap list --help' lists them"
+    error = InvalidArgument(f"--columns: there is no column {typed!r}; {see}", item=typed)
+    found = near(name, [*COLUMNS, *_OF_JSON])
+    error.near = tuple(dict.fromkeys(_OF_JSON.get(each, each) for each in found))
+    raise error
 
 
 def job_path(text: str) -> str:

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from .common import (
     add_command,
-    coming,
     count,
-    instant,
     job_options,
     offer,
     policy_argument,
@@ -16,6 +14,7 @@ from .common import (
     vm_argument,
     yes_option,
 )
+from .moments import coming, instant
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -155,12 +154,13 @@ def _set(commands: Commands) -> None:
         virtsnap policy set nightly limits.min_free=20GiB --yes""",
     )
     policy_argument(parser)
-    parser.add_argument(
+    changes = parser.add_argument(
         "changes",
         metavar="KEY=VALUE",
         nargs="+",
         help="a key as in a policy file, those of tables as keep.daily; KEY= takes it out",
     )
+    offer(changes, "key")
     yes_option(parser)
 
 
@@ -214,9 +214,11 @@ def _validate(commands: Commands) -> None:
         "validate.validate",
         "check a policy file as the daemon would, without the daemon; exit code 0 valid, 2 invalid",
         """virtsnap policy validate nightly.toml
-        virtsnap policy validate nightly.toml --after 2026-10-25T00:00Z --count 3""",
+        virtsnap policy validate nightly.toml --after 2026-10-25T00:00Z --count 3
+        virtsnap policy validate -      what comes on standard input""",
         daemon=False,
     )
-    offer(parser.add_argument("file", metavar="FILE", help="a policy file"), "file")
+    what = "a policy file, - for standard input"
+    offer(parser.add_argument("file", metavar="FILE", help=what), "file")
     parser.add_argument("--after", metavar="TIME", type=instant, help="slots after this time")
     parser.add_argument("--count", metavar="N", type=count, default=5, help="how many slots (5)")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .common import (
     add_command,
     job_options,
+    new_name,
     offer,
-    past,
     policy_option,
     preview_option,
     seconds,
@@ -17,6 +17,7 @@ from .common import (
     vm_argument,
     yes_option,
 )
+from .moments import past
 from .optional import MEMORY, QUIESCE
 
 if TYPE_CHECKING:
@@ -47,13 +48,7 @@ def _create(commands: Commands) -> None:
         virtsnap create web-1 --preview          what it would be, and what is in the way""",
     )
     vm_argument(parser)
-    parser.add_argument(
-        "snapshot",
-        metavar="NAME",
-        nargs="?",
-        default="",
-        help="its name; one is made up if left out",
-    )
+    new_name(parser, "snapshot", nargs="?")
     parser.add_argument("--description", metavar="TEXT", help="free text")
     contents(parser)
     parser.add_argument("--trial", action="store_true", help="keep it out of every policy")
@@ -198,6 +193,7 @@ def _delete(commands: Commands) -> None:
         """virtsnap delete web-1 before-upgrade
         virtsnap delete web-1 one two three          one after the other, children first
         virtsnap delete web-1 'old-*'                all that fit; quoted for the shell
+        virtsnap delete web-1 'old-*' --preview      which these are, and whether each can go
         virtsnap delete web-1 before-upgrade --yes
         virtsnap delete web-1 before-upgrade --children   with all that were made on top of it
         virtsnap delete web-1 --all-ours --dry-run   what would go, and what would stay

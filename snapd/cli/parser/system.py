@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from .common import (
     add_command,
     job_options,
-    past,
     policy_option,
     seconds,
     snapshot_argument,
     vm_argument,
 )
+from .moments import past
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -64,7 +64,7 @@ def add(commands: Commands) -> None:
     policy_option(history, default="", help="what was done for this policy, or to it")
     verbs = f"this only: {', '.join(VERBS)}"
     history.add_argument("--verb", metavar="VERB", choices=VERBS, default="", help=verbs)
-    ago = "a time, or how long ago: 3h, 2d, 1w"
+    ago = "a time, as 10:00 or yesterday, or how long ago: 3h, 2d, 1w"
     history.add_argument("--since", metavar="TIME", type=past, help=f"not what was before: {ago}")
     history.add_argument("--until", metavar="TIME", type=past, help="not what was after")
 
@@ -75,7 +75,8 @@ def _check(commands: Commands) -> None:
         "check",
         "check.check",
         "tell monitoring whether all is well; never starts virtsnapd, which is CRITICAL when it is "
-        "not running; exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN",
+        "not running, as where there is no system bus; a bus that cannot be reached for another "
+        "reason is UNKNOWN; exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN",
         """virtsnap check
         virtsnap check web-1 --policy nightly    what is about this VM under this policy
         virtsnap check --timeout 10s

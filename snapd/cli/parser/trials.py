@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .common import (
     add_command,
     job_options,
+    new_name,
     offer,
     preview_option,
     snapshot_argument,
@@ -51,13 +52,7 @@ def _try(commands: Commands) -> None:
         virtsnap discard web-1                       it does not: throw them away""",
     )
     vm_argument(parser)
-    parser.add_argument(
-        "snapshot",
-        metavar="NAME",
-        nargs="?",
-        default="",
-        help="its name; one is made up if left out",
-    )
+    new_name(parser, "snapshot", nargs="?")
     parser.add_argument("--description", metavar="TEXT", help="free text")
     contents(parser)
     preview_option(parser)
@@ -139,13 +134,8 @@ def _with(commands: Commands) -> None:
         "command", metavar="-- COMMAND", nargs="*", help="what is run, with its arguments"
     )
     offer(command, "file")
-    parser.add_argument(
-        "--name",
-        metavar="NAME",
-        dest="snapshot",
-        default="",
-        help="the snapshot's name; one is made up if left out",
-    )
+    name = "the snapshot's name; one is made up if left out"
+    new_name(parser, "--name", dest="snapshot", help=name)
     parser.add_argument(
         "--keep", action="store_true", help="keep the snapshot also where the command succeeded"
     )
