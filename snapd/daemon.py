@@ -61,6 +61,8 @@ from .wire.transport import Transport
 log = logging.getLogger(__name__)
 STOP_SECONDS = 20.0
 THAW_SECONDS = 3.0
+COLLECT, SELDOM = gc.get_threshold(), 1000
+"""When garbage is looked for, and how seldom in all there is: once for 7 million new objects."""
 OBJECTS = (Manager, DomainObject, SnapshotObject, PolicyObject, JobObject)
 
 
@@ -248,7 +250,10 @@ async def _serve(
 
 def _spare_collector(inventory: Inventory) -> None:
     """What the first full read has made stays: collections of garbage that look at it, too, hold
-    up the loop for 30 ms where there are 10,000 snapshots."""
+    up the loop for 30 ms where there are 10,000 snapshots. Meanwhile they come seldom: each would
+    look at all that was read so far."""
+    reading = inventory.loading and inventory.connected
+    gc.set_threshold(*COLLECT[:2], SELDOM if reading else COLLECT[2])
     if not inventory.loading:
         gc.freeze()
 

@@ -162,11 +162,22 @@ def _bad_cursor(text: str) -> InvalidArgument:
     return InvalidArgument(f"option from: {text[:64]!r} is no cursor of this list")
 
 
-def _size(value: Any) -> int:
+def _size(row: Row) -> int:
+    """About the bytes that a row takes in a message."""
+    size = 16
+    for key, value in row.items():
+        size += 32 + len(key) + _content(value)
+    return size
+
+
+def _content(value: Any) -> int:
+    kind = type(value)
+    if kind is int or kind is bool or value is None:  # first what is quick, and nearly all
+        return 0
     if isinstance(value, str):
-        return 16 + len(value if value.isascii() else value.encode("utf-8", "surrogatepass"))
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, Mapping):
-        return 16 + sum(_size(k) + _size(v) for k, v in value.items())
+        return _size(dict(value))
     if isinstance(value, (list, tuple)):
-        return 16 + sum(_size(v) for v in value)
-    return 16
+        return sum(16 + _content(each) for each in value)
+    return 0
