@@ -125,10 +125,7 @@ class LibvirtHypervisor:
     # --- reading
 
     async def versions(self) -> tuple[str, str]:
-        def ask(conn: libvirt.virConnect) -> tuple[str, str]:
-            return reading.dotted(conn.getLibVersion()), reading.dotted(conn.getVersion())
-
-        return await self._connections.read("cannot ask libvirt for its version", ask)
+        return await self._connections.read("cannot ask libvirt for its version", reading.versions)
 
     async def list_domains(self) -> dict[str, str]:
         def ask(conn: libvirt.virConnect) -> dict[str, str]:
@@ -152,9 +149,9 @@ class LibvirtHypervisor:
     async def unchanged(self, uuids: Collection[str]) -> set[str]:
         return await self._unchanged.of(self._connections, uuids)
 
-    async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
+    async def facts(self, uuid: str, snapshot: str = "", *, files: bool = True) -> DomainFacts:
         metadata = None
-        if self.has_images and (folder := metadata_folder(self.uri)):
+        if files and self.has_images and (folder := metadata_folder(self.uri)):
             metadata = await self._files.room_for(folder)
         every = await self._host()
 
@@ -184,12 +181,15 @@ class LibvirtHypervisor:
             return facts, wants
 
         facts, wants = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
-        if self.has_images:
+        if files and self.has_images:
             await self._gatherer.add(facts, wants if snapshot else None)
             await self._gatherer.doubt(facts, lambda call: self._look(uuid, "", call, READ_SECONDS))
-            if not facts.info.state.active:
-                facts = replace(facts, holder=await self._gatherer.writer(facts))
+        if self.has_images and not facts.info.state.active:
+            facts = replace(facts, holder=await self._gatherer.writer(facts))
         return facts
+
+    async def bare_facts(self, uuid: str) -> DomainFacts:
+        return await self.facts(uuid, files=False)
 
     async def _host(self) -> ChainFacts:
         """Asked by itself: libvirt may try every QEMU there is before it answers the first time."""

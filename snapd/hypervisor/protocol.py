@@ -188,6 +188,10 @@ class Hypervisor(Protocol):
     async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
         """A deep look, for a preflight of a snapshot; waits for a stuck VM at most 20 s."""
 
+    async def bare_facts(self, uuid: str) -> DomainFacts:
+        """The same without what files and images say, but who writes to those of a VM that is
+        off."""
+
     async def tags(self, info: DomainInfo, disks: Sequence[Disk]) -> dict[str, tuple[str, ...]]:
         """target -> names of the internal snapshots in its image, now. A disk whose image can't
         be read is an error."""

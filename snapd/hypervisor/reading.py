@@ -53,6 +53,11 @@ def domain(dom: libvirt.virDomain) -> DomainInfo:
     )
 
 
+def versions(conn: libvirt.virConnect) -> tuple[str, str]:
+    """libvirt's and the hypervisor's."""
+    return dotted(conn.getLibVersion()), dotted(conn.getVersion())
+
+
 def capabilities(conn: libvirt.virConnect) -> str:
     """The XML of what the host can do."""
     return str(conn.getCapabilities())

@@ -33,7 +33,7 @@ from ..model import (
 from . import overlay_create
 from .afterwards import carry_on
 from .context import Context, refuse, verify_tags
-from .images import warn_of_damage
+from .images import facts_after
 from .job import Job, Outcome, Undone
 from .made import left_behind, outcome_of
 from .plan import Plan, Way, plan
@@ -188,11 +188,7 @@ async def judge(ctx: Context, job: Job) -> Outcome:
         return await overlay_create.judge(ctx, job)
     name, targets = intent["name"], list(intent["disks"])
     job.enter("verifying")
-    facts = await ctx.hypervisor.facts(uuid)
-    if facts.holder:
-        raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
-    if State(intent["state"]).active:
-        await warn_of_damage(ctx, job, facts)
+    facts = await facts_after(ctx, job, ran=State(intent["state"]).active)
     counts = await verify_tags(ctx, facts.info, targets, name)
     listed = next((s for s in facts.snapshots if s.name == name), None)
     if listed and not _ours(intent):

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import NoSuchSnapshot, Partial, Protected, SnapdError, TimedOut, Unsupported
+from ..errors import NoSuchSnapshot, Partial, Protected, SnapdError, Unsupported
 from ..hypervisor import DomainFacts
 from ..model import Disk, Kind, SnapshotInfo, SnapshotKey, State, Verb, Warned
 from .context import Context, pick, refuse, verify_tags
-from .images import warn_of_damage
+from .images import facts_after
 from .job import DAEMON, Job, Outcome, Request, Undone
 from .merge import judge as judge_merge
 from .merge import merge
@@ -237,11 +237,7 @@ async def judge(ctx: Context, job: Job) -> Outcome:
         return await judge_merge(ctx, job)
     key = SnapshotKey(uuid, intent["name"], intent["created"])
     job.enter("verifying")
-    facts = await ctx.hypervisor.facts(uuid)
-    if facts.holder:
-        raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
-    if State(intent.get("state", "shutoff")).active:
-        await warn_of_damage(ctx, job, facts)
+    facts = await facts_after(ctx, job, ran=State(intent.get("state", "shutoff")).active)
     present = {d.target for d in facts.info.disks}
     targets = [t for t in intent["targets"] if t in present]
     counts = await verify_tags(ctx, facts.info, targets, key.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from ..errors import SnapdError
+from ..errors import SnapdError, TimedOut
 from ..hypervisor import DomainFacts, ImageCheck
 from ..model import Warned
 from .audit import complaint
@@ -39,6 +39,18 @@ async def check_images(
             unchecked[info.name] = "it was started while its images were checked"
             return {}
     return found
+
+
+async def facts_after(ctx: Context, job: Job, *, ran: bool) -> DomainFacts:
+    """A look at the VM after an act that came to its end, for which files and images tell nothing.
+    ran: the VM was at work before it; where it is off now, what that did to its images is said.
+    Raises TimedOut while libvirt is still at it."""
+    facts = await ctx.hypervisor.bare_facts(job.row.domain)
+    if facts.holder:
+        raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
+    if ran and not facts.info.state.active:
+        await warn_of_damage(ctx, job, await ctx.hypervisor.facts(job.row.domain))
+    return facts
 
 
 async def warn_of_damage(ctx: Context, job: Job, facts: DomainFacts) -> None:

@@ -91,10 +91,10 @@ class PrivateLibvirt:
         self._spawn("virtlogd")
         self.start_libvirtd()
 
-    def start_libvirtd(self) -> None:
+    def start_libvirtd(self, timeout: float = 60) -> None:
         """Start libvirtd (again); return when it answers."""
         self._spawn("libvirtd")
-        self._await_answer(time.monotonic() + 60)
+        self._await_answer(time.monotonic() + timeout)
 
     def stop_libvirtd(self) -> None:
         """End libvirtd as systemd would; guests run on."""

@@ -17,6 +17,8 @@ from tests.driver import house
 
 DOMAINS = Path("/etc/libvirt/qemu")
 RECORDS = Path("/var/lib/libvirt/qemu/snapshot")
+START_SECONDS = 300
+"""libvirtd reads all its records when it starts: 50,000 take it some 10 s on a free machine."""
 DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>
 <memory unit='MiB'>64</memory><os><type arch='x86_64'>hvm</type></os><devices>
 <disk type='file'><driver name='qemu' type='qcow2'/><source file='{image}'/>
@@ -84,7 +86,7 @@ class Hosted(Ground):
             for file in (RECORDS / "vm-0").iterdir():
                 self._copy(file, RECORDS / name / file.name, number)
         self._count = max(self._count, count)
-        self._bed.start_libvirtd()
+        self._bed.start_libvirtd(START_SECONDS)
 
     def _copy(self, file: Path, to: Path, number: int) -> None:
         text = file.read_text().replace(beds.uuid_of(0), beds.uuid_of(number))
@@ -92,7 +94,7 @@ class Hosted(Ground):
 
     def restart(self) -> None:
         self._bed.stop_libvirtd()
-        self._bed.start_libvirtd()
+        self._bed.start_libvirtd(START_SECONDS)
 
     def close(self) -> None:
         """Remove what the bed, which waits for that 30 s only, would have to."""

@@ -12,8 +12,8 @@ A wake-up is a voluntary context switch: a thread had nothing to do, waited in t
 on. So each answer of libvirt's that is waited for is one, as is each timer and each time that one
 thread wakes another. "in the median second" is between the polls; "in the busiest second" is in
 one. The next rows have the same wake-ups by thread: `loop` is the daemon's own, `libvirt-events`
-turns libvirt's (its beat each 5 s, a keepalive each 5 s for each connection, and twice for each
-call of another thread), `libvirt-read` and `libvirt-call` wait for libvirt's answers, `asyncio` for
+turns libvirt's (its beat, a keepalive each 5 s for each connection, and several times for each call
+of another thread), `libvirt-read` and `libvirt-call` wait for libvirt's answers, `asyncio` for
 the disk, `store` for SQLite. Bytes read and written are those of the process, so what libvirtd is
 told and answers is in it; messages are what a monitor of the bus has seen from and to each.
 libvirtd's CPU time is what both have it do. Memory is what is private to the process (USS), but
@@ -21,8 +21,8 @@ where it says resident (RSS): that counts libraries in full that others have loa
 
 "hours of slots": another daemon, in front of libvirt's test driver (which keeps the VMs in the
 daemon's own memory), has an hourly policy over 200 running VMs that keeps 3 snapshots each, and the
-hours pass one after the other, as fast as they are done. The memory is told after some of them. The
-last 1,000 jobs linger on all the while.
+hours pass one after the other, as fast as they are done. The memory is told after some of them.
+Jobs that have ended are gone by the next hour, as always.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Its threads have their names for the kernel, too. At SIGUSR2 an hour passes at once, as for a host
 that is awake; what is due then is done, and when all is quiet again what time it is is written to
-FILE. So a day takes minutes, and no clock jumps.
+FILE. So a day takes minutes, and no clock jumps. Jobs that have ended linger for a second, as the
+hour that the next slot comes after is not waited for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from snapd import __main__ as program
 from snapd import daemon
 from snapd.bus.rooms import Rooms
+from snapd.operations import jobs
 from snapd.policy import ClockGuard
 
 MODULE = "tests.bench.inside"
@@ -84,6 +86,7 @@ def main() -> None:
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(thread.name[:15])
         run(thread)
 
+    jobs.LINGER_SECONDS = 1
     daemon.build = build
     setattr(threading.Thread, "run", run_named)  # noqa: B010 (its own type has no place for it)
     program.main(sys.argv[2:])

@@ -23,6 +23,10 @@ own reader.
     memory              private (USS): when all is read, and after all the other steps
 
 "loop" is the longest turn of the daemon's loop (CPU time of its thread), and the step it came in.
+
+It takes minutes, most of them for libvirtd to read its 50,000 records when it starts and for the
+daemon to have them told, and it wants the machine for itself: beside other work the test driver,
+which reads its host for 5 s, may not be there within the daemon's 20.
 """
 
 from __future__ import annotations

@@ -61,6 +61,9 @@ class StandIn:
     async def unchanged(self, _uuids: Collection[str]) -> set[str]:
         return set()
 
+    async def bare_facts(self, uuid: str) -> DomainFacts:
+        return await self.facts(uuid)
+
     async def facts(self, _uuid: str, snapshot: str = "") -> DomainFacts:
         self._step("facts", done=False)
         numbered = {t: tuple(enumerate(names, 1)) for t, names in self.tags_in.items()}
