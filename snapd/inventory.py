@@ -1,9 +1,9 @@
 """What libvirt has now: the re-listed picture that reads answer from.
 
 libvirt has no event for a snapshot made or deleted, so own operations, lifecycle events, a watch
-on libvirt's records and a slow poll each have one domain listed again. Nothing here is remembered
-beyond the next listing, and a domain that doesn't answer stays as it was and stands in
-`incomplete`.
+on libvirt's records and a slow poll each have one domain listed again; the poll leaves out what the
+hypervisor proves to be as it was. Nothing here is remembered beyond the next listing, and a domain
+that doesn't answer stays as it was and stands in `incomplete`.
 """
 
 from __future__ import annotations
@@ -76,8 +76,7 @@ class Inventory:
         self.domains: dict[str, DomainPicture] = {}
         self.loading = True
         self.unread: dict[str, str] = {}
-        self.checked = 0
-        self.versions = ("", "")
+        self.checked, self.versions = 0, ("", "")
         self._hold = hold
         self._clock = clock
         self._loaded = asyncio.Event()
@@ -240,9 +239,18 @@ class Inventory:
         for uuid in [u for u in known if u not in listed]:
             self._gone(uuid)
         self.unread = {uuid: name for uuid, name in listed.items() if uuid not in self.domains}
-        due = [u for u in listed if u in self.unread or not self._hold(u)]
+        same = set() if self.loading else await self._unchanged()
+        due = [u for u in listed if u in self.unread or not (u in same or self._hold(u))]
         await self._refresh_each(due, self._polled)
         self.checked = int(self._clock())
+
+    async def _unchanged(self) -> set[str]:
+        """Those that are proven to be as they were, and need not be read: they are checked so."""
+        read = {u: p for u, p in self.domains.items() if not p.error and not self._hold(u)}
+        now, same = int(self._clock()), await self.hypervisor.unchanged(read)
+        for uuid in same:
+            read[uuid].checked = now
+        return same
 
     async def _refresh_each(self, uuids: Iterable[str], slots: asyncio.Semaphore) -> None:
         async def one(uuid: str) -> None:

@@ -28,12 +28,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
-PROBE_SECONDS = 30.0
+PROBE_SECONDS = 120.0
+"""Where libvirt answers no keepalive; where it does, that tells much sooner."""
 OPEN_SECONDS = 20.0
 BACKOFF_SECONDS = (0.2, 30.0)
 SESSION_SECONDS = 5.0
 """The longest pause where a person may start their own libvirt at any time, and look."""
 STOPPED_SECONDS = 2.0
+IDLE_SECONDS = 90.0
+"""So long a connection that no call is on is kept (longer than from one poll to the next): libvirtd
+wakes us on each every 5 s."""
 SESSION_HINT = "virtsnapd starts none: start virt-manager, or virsh -c qemu:///session, once"
 
 
@@ -49,10 +53,12 @@ class Server(Protocol):
 
 @dataclass
 class _Lane:
-    """A connection for calls that may wait, and how many are on it."""
+    """A connection for calls that may wait, how many are on it, and when the last one ended, by
+    the loop's clock."""
 
     conn: libvirt.virConnect
     calls: int = 0
+    left: float = 0.0
 
 
 class Connections:
@@ -172,6 +178,25 @@ class Connections:
             except (Unavailable, TimedOut) as e:
                 self.error = e.message
                 return
+            await self._close_idle()
+
+    async def _close_idle(self) -> None:
+        """Close the connections that nobody has needed for a while, but the main one."""
+        since = self._loop.time() - IDLE_SECONDS
+        for lanes in self._lanes.values() if not self.shared else ():
+            idle = [lane for lane in lanes if not lane.calls and lane.left < since]
+            lanes[:] = [lane for lane in lanes if lane not in idle]
+            for lane in idle:
+                await self._close(lane.conn)
+
+    async def _close(self, conn: libvirt.virConnect) -> None:
+        def hang_up() -> None:
+            with contextlib.suppress(libvirt.libvirtError):  # local drivers have none
+                conn.unregisterCloseCallback()  # libvirt keeps the connection for it
+            conn.close()
+
+        with contextlib.suppress(libvirt.libvirtError, TimeoutError):
+            await self._in_thread(self._reads, hang_up, 2)
 
     async def _drop(self) -> None:
         main, self._main = self._main, None
@@ -180,8 +205,7 @@ class Connections:
         if main is not None:
             conns.append(main)
         for conn in conns:
-            with contextlib.suppress(libvirt.libvirtError, TimeoutError):
-                await self._in_thread(self._reads, conn.close, 2)
+            await self._close(conn)
 
     async def close(self) -> None:
         """Let the connections go; calls that libvirt still carries out are left to it."""
@@ -236,6 +260,7 @@ class Connections:
 
         def done() -> None:
             lane.calls -= 1
+            lane.left = self._loop.time()
             if answered:
                 answered()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -27,10 +26,10 @@ from .needs import Want, wanted
 from .outline import rolled_back
 from .overlays import LibvirtOverlays
 from .protocol import DomainEvent, DomainFacts
+from .unchanged import Unchanged
 from .users import Sources, Users
 from .watch import watching
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 READ_SECONDS = 5.0
 FACTS_SECONDS = 20.0
@@ -60,6 +59,7 @@ class LibvirtHypervisor:
         self._asked: asyncio.Task[ChainFacts] | None = None
         self._looking: dict[str, asyncio.Event] = {}
         self._names: dict[str, str] = {}
+        self._unchanged = Unchanged.at(uri)
         self._loop = asyncio.get_running_loop()
 
     def _name(self, uuid: str) -> str:
@@ -135,19 +135,19 @@ class LibvirtHypervisor:
         return dict(self._names)
 
     async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
-        def ask(
-            dom: libvirt.virDomain,
-        ) -> tuple[DomainInfo, list[SnapshotInfo], Chains | None]:
-            info, chains = reading.domain(dom), None
-            with contextlib.suppress(libvirt.libvirtError):  # a pool's, which is not ours to tell
-                chains = host.chains(dom) if self.has_images else None
-            return info, reading.snapshots(dom, info.current), chains
+        def ask(dom: libvirt.virDomain) -> tuple[bytes, host.Picture]:
+            files = self._unchanged.fingerprint(dom.name())  # before anything is read
+            return files, host.picture(dom, images=self.has_images)
 
-        info, snapshots, chains = await self._look(uuid, "cannot read", ask, READ_SECONDS)
+        files, (info, snapshots, chains) = await self._look(uuid, "cannot read", ask, READ_SECONDS)
         self._names[uuid] = info.name  # it may be new since all were listed
+        self._unchanged.note(info, files)
         if chains:
             self._users.remember(uuid, chains)
         return info, snapshots
+
+    async def unchanged(self, uuids: Collection[str]) -> set[str]:
+        return await self._unchanged.of(self._connections, uuids)
 
     async def facts(self, uuid: str, snapshot: str = "", *, files: bool = True) -> DomainFacts:
         metadata = None

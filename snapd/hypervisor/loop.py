@@ -14,7 +14,7 @@ import time
 import libvirt
 
 log = logging.getLogger(__name__)
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = 10.0
 
 
 class EventLoop:
@@ -39,7 +39,7 @@ class EventLoop:
 
     def alive(self) -> bool:
         """Whether libvirt's timer still fires: the self-test that events can come at all."""
-        return self._thread.is_alive() and time.monotonic() - self.beat < 4 * BEAT_SECONDS
+        return self._thread.is_alive() and time.monotonic() - self.beat < 3 * BEAT_SECONDS
 
     def _on_beat(self, _timer: int, _opaque: object) -> None:
         self.beat = time.monotonic()

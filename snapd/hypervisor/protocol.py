@@ -181,6 +181,10 @@ class Hypervisor(Protocol):
     async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
         """A domain and its snapshots; waits for a stuck VM at most 5 s."""
 
+    async def unchanged(self, uuids: Collection[str]) -> set[str]:
+        """Those that are proven to be as they were when they were last read, by few questions for
+        all of them. Of the others nothing is known."""
+
     async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
         """A deep look, for a preflight of a snapshot; waits for a stuck VM at most 20 s."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -57,6 +57,9 @@ class StandIn:
 
     async def read(self, _uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
         return self.info, list(self.snapshots)
+
+    async def unchanged(self, _uuids: Collection[str]) -> set[str]:
+        return set()
 
     async def bare_facts(self, uuid: str) -> DomainFacts:
         return await self.facts(uuid)

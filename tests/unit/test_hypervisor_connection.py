@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from snapd.errors import Unavailable
@@ -108,3 +112,37 @@ def test_libvirt_of_a_session_is_not_started_and_the_error_says_who_starts_it(
 
     asyncio.run(main())
     assert caplog.text.count("cannot connect to libvirt") == 1  # said once, not each time
+
+
+def test_connections_that_nobody_needs_are_closed_but_the_main_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libvirtd wakes the daemon on each of them, again and again."""
+    monkeypatch.setattr(connection, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "IDLE_SECONDS", 0.2)
+
+    async def main() -> None:
+        async with kept("test:///default") as (made, _told):
+            await becomes(lambda: made.connected)
+            made.shared = False  # as of a real libvirt
+            go_on = threading.Event()
+            held = asyncio.create_task(made.act("wait", lambda _conn: go_on.wait(10)))
+            look = partial(made.look, "look", timeout=10, answered=lambda: None)
+            await asyncio.gather(*(look(call=lambda _conn: time.sleep(0.1)) for _ in range(3)))
+            looks, verbs = made._lanes["look"], made._lanes["verb"]
+            conns = [lane.conn for lane in looks]
+            assert (len(looks), len(verbs)) == (3, 1)
+            await becomes(lambda: not looks)
+            await becomes(lambda: not any(is_open(conn) for conn in conns))
+            assert len(verbs) == 1  # a call is on it
+            go_on.set()
+            await held
+            await becomes(lambda: not verbs)
+            assert await look(call=lambda conn: conn.isAlive()) == 1  # when it's needed: a new one
+            assert made.connected
+
+    asyncio.run(main())
+
+
+def is_open(conn: libvirt.virConnect) -> bool:
+    return conn._o is not None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from snapd.errors import Unavailable
 from snapd.hypervisor import Hypervisor
 from snapd.inventory import Inventory
 from snapd.model import DomainInfo, SnapshotInfo
@@ -117,5 +119,61 @@ def test_vm_that_comes_while_all_are_listed_stays() -> None:
         assert inventory.domains.keys() == {ON.uuid, OTHER}
         await inventory.refresh_all()  # and goes where it is not listed later, either
         assert inventory.domains.keys() == {ON.uuid}
+
+    asyncio.run(main())
+
+
+class MostAreTheSame(OneIsStuck):
+    """same: what is proven to be as it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same: set[str] = set()
+        self.offered: list[set[str]] = []
+
+    async def unchanged(self, uuids: Collection[str]) -> set[str]:
+        self.offered.append(set(uuids))
+        return self.same & set(uuids)
+
+
+def test_poll_reads_again_what_is_not_proven_to_be_as_it_was() -> None:
+    async def main() -> None:
+        vms, now = MostAreTheSame(), 1000
+        held: set[str] = set()
+        inventory = Inventory(cast(Hypervisor, vms), held.__contains__, lambda: now)
+        vms.same = {ON.uuid, OTHER}
+        await inventory.refresh_all()  # the first of a connection has nothing to be held against
+        assert (vms.asked, vms.offered) == ({ON.uuid: 1, OTHER: 1}, [])
+        inventory.loading, vms.same, now = False, {OTHER}, 1060
+        await inventory.refresh_all()
+        assert vms.asked == {ON.uuid: 2, OTHER: 1}
+        assert {p.checked for p in inventory.domains.values()} == {1060}  # both were asked for
+
+        vms.same, now = {ON.uuid, OTHER}, 1120
+        inventory.domains[ON.uuid].error = Unavailable("it did not answer")
+        held.add(OTHER)  # whose job reads it when it is done
+        await inventory.refresh_all()
+        assert vms.offered[-1] == set()
+        assert vms.asked == {ON.uuid: 3, OTHER: 1}
+        assert inventory.domains[OTHER].checked == 1060
+
+        del inventory.domains[OTHER]  # what has come is read, whatever was known of it
+        await inventory.refresh_all()
+        assert vms.asked[OTHER] == 2
+
+    asyncio.run(main())
+
+
+def test_poll_asks_libvirt_again_after_it_was_away() -> None:
+    async def main() -> None:
+        vms = MostAreTheSame()
+        inventory = Inventory(cast(Hypervisor, vms))
+        await inventory.refresh_all()
+        inventory.loading, vms.same = False, {ON.uuid, OTHER}
+        for call in vms.on_connections:
+            call(False)
+            call(True)
+        await inventory.refresh_all()
+        assert vms.asked == {ON.uuid: 2, OTHER: 2}
 
     asyncio.run(main())
