@@ -147,9 +147,6 @@ class Inventory:
                 found[uuid] = (picture.info.name, picture.error)
         return found
 
-    def _is_unread(self, domain: str) -> bool:
-        return domain.lower() in self.unread or domain in self.unread.values()
-
     def known(self, domain: str) -> DomainPicture | None:
         """A domain that is there and has answered, by UUID, else by name."""
         by_name = (p for p in self.domains.values() if p.info.name == domain)
@@ -159,7 +156,7 @@ class Inventory:
         """A domain by UUID, else by name. Raises NoSuchDomain; Unavailable where it is there and
         has not answered yet, or nobody knows what is there."""
         picture = self.known(domain)
-        if picture is None and self._is_unread(domain):
+        if picture is None and (domain.lower() in self.unread or domain in self.unread.values()):
             raise Unavailable(f"VM {domain} has not been read yet: it does not answer; try again")
         if self.loading and not (self.domains or self.unread):
             raise Unavailable("no VM has been read yet; 'virtsnap status' says why; try again")
@@ -248,8 +245,8 @@ class Inventory:
         """Those that are proven to be as they were, and need not be read: they are checked so."""
         read = {u: p for u, p in self.domains.items() if not p.error and not self._hold(u)}
         now, same = int(self._clock()), await self.hypervisor.unchanged(read)
-        for uuid in same:
-            read[uuid].checked = now
+        for picture in (read[uuid] for uuid in same):
+            picture.checked = now
         return same
 
     async def _refresh_each(self, uuids: Iterable[str], slots: asyncio.Semaphore) -> None:
