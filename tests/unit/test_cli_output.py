@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,18 @@ def test_name_different_names_stay_different() -> None:
 )
 def test_name_is_shown_as(given: str, shown: str) -> None:
     assert text.name(given) == shown
+
+
+def test_table_of_other_letters_behind_one_of_plain_ones_is_aligned() -> None:
+    """As status prints several: what the first one did without, the second one needs."""
+    code = (
+        "from snapd.cli.output.screen import Screen\n"
+        "for rows in ([['a', '1']], [['\u96ea\u96ea', '1'], ['b', '2']]):\n"
+        "    Screen(json=False).table(['NAME', 'N'], rows)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.stderr == b""
+    assert done.stdout.decode().splitlines()[3:] == ["\u96ea\u96ea  1", "b     2"]
 
 
 def test_table_hostile_names_are_one_row_each(capsys: pytest.CaptureFixture[str]) -> None:

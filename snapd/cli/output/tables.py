@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import text
 from .colours import painted
@@ -68,17 +68,29 @@ def _cell(column: Column, cell: str, wide: int, colour: bool) -> str:
 
 
 def _aligned(heads: list[str], cells: list[list[str]]) -> str:
-    if all(cell.isascii() for row in cells for cell in row):
-        # tabulate would load it at once, which takes as long as all the rest
-        sys.modules.setdefault("wcwidth", None)  # type: ignore[arg-type]
-    import tabulate
-
+    tabulate = _tabulate(wide=not all(cell.isascii() for row in cells for cell in row))
     tabulate.PRESERVE_WHITESPACE = True  # spaces are part of a name
     tabulate.MIN_PADDING = 0  # beside titles, which made lines wider than was reckoned
     # all are texts: what it guesses for each cell takes longer than all else
     tabulate._column_type = lambda *_cells, **_how: str
     made: str = tabulate.tabulate(cells, heads, tablefmt="plain", disable_numparse=True)
     return "\n".join(line.rstrip() for line in made.splitlines())
+
+
+def _tabulate(*, wide: bool) -> Any:
+    """The module. It would load wcwidth at once, which takes as long as all the rest: only for
+    wide letters, and accents."""
+    if "wcwidth" not in sys.modules and not wide:
+        sys.modules["wcwidth"] = None  # type: ignore[assignment]
+    import tabulate
+
+    if sys.modules.get("wcwidth", tabulate) is None:
+        del sys.modules["wcwidth"]
+    if wide:
+        import wcwidth
+
+        tabulate.wcwidth, tabulate.WIDE_CHARS_MODE = wcwidth, True
+    return tabulate
 
 
 def _width(cell: str) -> int:
