@@ -97,6 +97,7 @@ def _moved(clock: Path) -> dict[str, str]:
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # as in tests/driver/clock.py
         "NO_FAKE_STAT": "1",
         "TZ": "UTC",
     }

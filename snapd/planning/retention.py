@@ -280,16 +280,17 @@ def plan_safety(
     """The plan for snapshots taken before reverts, newest first; give it those only.
 
     Kept while among the newest `last` and less than `max_age` seconds old (None = any age), the
-    newest always.
+    newest always, and those of its second: one of them is the way back from the last revert.
     """
     decisions = []
-    n = 0
+    n, newest = 0, None
     for c in _newest_first(candidates):
         if why := _exempt(c, now):
             decisions.append(Decision(c, True, (why,)))
             continue
         n += 1
-        if n <= MIN_KEEP:
+        newest = c.created if newest is None else newest
+        if n <= MIN_KEEP or c.created == newest:
             decisions.append(Decision(c, True, (f"safety {n}/{last}", "newest")))
         elif n > last:
             decisions.append(Decision(c, False, ("safety-last",)))

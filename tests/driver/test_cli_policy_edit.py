@@ -166,7 +166,7 @@ def test_change_of_an_admins_file_is_refused_and_says_where_it_is(
     done = cli(house, "policy", *words)
     assert (done.code, done.out) == (4, "")
     assert "policies.d" in done.err and "/hourly.toml" in done.err
-    assert "way out: " in done.err and "reload" in done.err
+    assert "way out: have the files read again: send virtsnapd SIGHUP" in done.err
 
 
 # --- edit

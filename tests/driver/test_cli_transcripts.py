@@ -31,8 +31,8 @@ Houses = Mapping[bool, tuple[House, Mapping[str, str]]]
 # What is another one each time: ages, names made of the time, numbers of jobs, the last minutes.
 CHANGING = re.compile(
     r"\b\d+ (?:s|min|h|d|w|y) ago|\bnow\b|\bin \d+ (?:s|min|h|d)\b|\d{8}T\d{6}Z-?[0-9a-f]*"
-    r"|\d\d:\d\d:\d\dZ|(?<=job )\d+|2026-11-24 14:\d\d|(?<=oldest_success=)\d+|(?<=found-)\d"
-    r"|\b\d+ m?s\b"
+    r"|\d\d:\d\d:\d\dZ|(?<=job )\d+|2026-11-24 14:\d\d(?::\d\d)?|(?<=oldest_success=)\d+"
+    r"|(?<=found-)\d|\b\d+ m?s\b"
 )
 
 

@@ -57,6 +57,7 @@ def aged(house: House) -> House:
 
 def test_revert_latest_names_its_pick_and_why_and_passes_safety_ones_over(aged: House) -> None:
     cli(aged, "create", "web-1", "newest", "--no-memory")
+    time.sleep(1.1)  # libvirt's times are whole seconds
     first = cli(aged, "revert", "web-1", "--latest")
     assert first.code == 0
     assert first.err == "picked newest: the newest of 6\n"
