@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from ..errors import InvalidArgument
 from ..model import Floor, Keep, Policy, Warned
@@ -31,6 +32,8 @@ from .zones import load_zone
 
 MAX_KEEP = 1_000_000
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+MATCHES = 20_000
+"""So many answers are kept: each a list of globs on a VM."""
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -178,10 +181,15 @@ def _glob(value: object) -> str:
 
 def matches(policy: Policy, name: str, uuid: str) -> bool:
     """Whether a domain of that present name and UUID is under the policy."""
-    return _any(policy.domains, name, uuid) and not _any(policy.exclude, name, uuid)
+    if not _any(policy.domains, name, uuid):
+        return False
+    return not (policy.exclude and _any(policy.exclude, name, uuid))
 
 
+@lru_cache(MATCHES)
 def _any(patterns: tuple[str, ...], name: str, uuid: str) -> bool:
+    """All VMs are asked for at each look, and hardly ever has one another name, or a policy other
+    globs."""
     return any(
         pattern[5:].lower() == uuid.lower()
         if pattern.startswith("uuid:")
