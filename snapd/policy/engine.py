@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from ..errors import OutcomeUnknown, SnapdError
@@ -24,6 +24,7 @@ from ..store import Store
 from .attempt import Attempt, Desk
 from .begun import Begun
 from .clock import DAY, ClockGuard
+from .going import Going
 from .holds import Holds
 from .owed import Owed, together
 from .policies import Policies
@@ -36,6 +37,8 @@ from .slots import Slots
 
 log = logging.getLogger(__name__)
 SLICE_SECONDS = 30.0
+JOIN_SECONDS = 0.2
+"""At least so long after a look nothing wakes us."""
 FAILED_SECONDS = 0.1
 """Until the first look after one that failed; each further failure doubles it."""
 STOP_SECONDS = 3.0
@@ -83,7 +86,7 @@ class Engine:
         self._store, self._guard, self._holds, self._clock = store, guard, holds, clock
         self._host_stopping = host_stopping
         self._wake = asyncio.Event()
-        self._attempts: list[Attempt] = []
+        self._attempts = Going()
         self._tasks: set[asyncio.Task[object]] = set()
         self._begun = Begun(self.desk, store, self._keep)
         self._claims: dict[str, list[Owed]] = {}  # of triggers and earlier daemons, not begun yet
@@ -91,11 +94,11 @@ class Engine:
         self._seen: frozenset[str] = frozenset()
         self._covered: set[tuple[str, str, str, str]] = set()
         self._tidied = 0.0
-        policies.on_change(lambda *_: self._on_change())
-        holds.on_change(self._on_change)
+        policies.on_change(lambda *_: self._look_again(self._attempts))
+        holds.on_change(lambda: self._look_again(self._attempts))
         operations.jobs.listen(ended=self._on_job_ended)
         inventory.on_status(self._wake.set)
-        inventory.on_change(lambda _change: self._on_change())
+        inventory.on_change(lambda change: self._look_again(self._attempts.of(change.uuid)))
 
     async def load(self) -> None:
         """Take up the slots that an earlier daemon settled, and the runs that it has not."""
@@ -122,25 +125,24 @@ class Engine:
 
     def retry_at(self, policy: str, uuid: str) -> int:
         """When what failed is tried again; 0 = it isn't."""
-        of = [a.retry_at for a in self._of(uuid) if any(o.policy.name == policy for o in a.left)]
-        return max(of, default=0)
+        of = self._attempts.of(uuid)
+        found = [a.retry_at for a in of if any(o.policy.name == policy for o in a.left)]
+        return max(found, default=0)
 
     def refused(self, policy: str, uuid: str) -> SnapdError | None:
         """Why a policy is not tried on a domain until one of the two changes."""
         meant, picture = self._policies.in_force.get(policy), self._inventory.domains.get(uuid)
         return self.refusals.standing(meant, picture) if meant and picture else None
 
-    def _of(self, uuid: str) -> list[Attempt]:
-        return [a for a in self._attempts if a.uuid == uuid]
-
     # --- the loop
 
     async def run(self) -> None:
-        """Look, run what is due, sleep at most 30 s of wall time; for ever. A look that fails is
-        made again after a while, whatever wakes us: a failure may do so itself."""
+        """Look, run what is due, sleep at most 30 s of wall time; for ever. What wakes us soon
+        after a look has one more made, for all that does: a look goes over all VMs. A look that
+        fails is made again after a while, whatever wakes us: a failure may do so itself."""
         failures = 0
         while True:
-            self._wake.clear()  # what wakes us during the look has us look again at once
+            self._wake.clear()  # what wakes us during the look has us look again after it
             try:
                 await self.look()
                 pause, failures = self._pause(), 0
@@ -153,6 +155,7 @@ class Engine:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
+                    await asyncio.sleep(min(JOIN_SECONDS, pause))
                     await self._wake.wait()
 
     def _pause(self) -> float:
@@ -229,7 +232,7 @@ class Engine:
         begun += await self._runs.begin(picture.info, new, now)
         self._claims.pop(uuid, None)
         going: list[Owed] = []
-        for attempt in self._of(uuid):
+        for attempt in self._attempts.of(uuid):
             if attempt.waiting and attempt.goes_along(begun):
                 going += await self._withdrawn(attempt, {o.policy.name for o in begun})
         busy = self._at_work(uuid)
@@ -244,7 +247,7 @@ class Engine:
     def _at_work(self, uuid: str) -> set[str]:
         """The policies that an attempt of the engine's own is at work for. One by hand makes up for
         no slot: who asked for it waits shorter, and tries only once."""
-        return {o.policy.name for a in self._of(uuid) if not a.by_hand for o in a.left}
+        return {o.policy.name for a in self._attempts.of(uuid) if not a.by_hand for o in a.left}
 
     async def _withdrawn(self, attempt: Attempt, names: set[str]) -> list[Owed]:
         """What an attempt leaves to the next one; of policies whose next slot has come, nothing."""
@@ -256,12 +259,12 @@ class Engine:
         return [o for o in left if o.policy.name not in names]
 
     def _start(self, attempt: Attempt) -> None:
-        self._attempts.append(attempt)
+        self._attempts.add(attempt)
         self._keep(self._carry(attempt))
 
     async def carry_out(self, attempt: Attempt) -> None:
         """Have an attempt run to its end, known to all that others do meanwhile."""
-        self._attempts.append(attempt)
+        self._attempts.add(attempt)
         await self._carry(attempt)
 
     async def _carry(self, attempt: Attempt) -> None:
@@ -338,14 +341,15 @@ class Engine:
                 else:
                     self._claims.setdefault(uuid, []).append(Owed(policy, at, word=word))
 
-    def _on_change(self) -> None:
-        for attempt in self._attempts:
+    def _look_again(self, attempts: Iterable[Attempt]) -> None:
+        """Something has changed that may be another thing to these, and to what is due."""
+        for attempt in attempts:
             attempt.drop_held()
         self._wake.set()
 
     def _on_job_ended(self, job: Job) -> None:
         if job.row.verb is Verb.REVERT:
-            for attempt in self._of(job.row.domain):
+            for attempt in self._attempts.of(job.row.domain):
                 attempt.drop_held()
         if self._begun:
             self._wake.set()

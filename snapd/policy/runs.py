@@ -42,7 +42,8 @@ class Runs:
         slots count as dealt with from now on. Where that fails nothing has begun."""
         rows = [_opened(o, info, now) for o in several]
         missed = [_missed(o, row) for o, row in zip(several, rows, strict=True) if o.missed]
-        known = dict(self._slots.rows)
+        keys = [(o.policy.name, info.uuid) for o in several]
+        known = {key: row for key in keys if (row := self._slots.rows.get(key))}
         slots = []
         for o in several:
             row = self._slots.row(o.policy.name, info, now)
