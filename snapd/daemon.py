@@ -218,7 +218,7 @@ async def _serve(
     house = House(rooms, interfaces)
     authorize = Polkit(bus).authorize if place.bus == "system" else same_user
     router = Router(bus, interfaces, signals, Tree(house), authorize)
-    Publisher(rooms, house, signals)
+    Publisher(rooms, house, signals, notifier.look)
     rooms.inventory.on_status(lambda: _spare_collector(rooms.inventory))
     rooms.inventory.on_status(notifier.look)
     rooms.jobs.listen(changed=lambda *_: notifier.look(), ended=lambda _: notifier.look())

@@ -88,7 +88,8 @@ def status(rooms: Rooms) -> str:
     runs = [(run, name) for name, p in policies.items() if (run := rooms.engine.next_run(p))]
     run, name = min(runs, default=(0, ""))
     jobs = [word for job in rooms.jobs.all.values() if (word := _work(job))]
-    problems = [p.message for p in rooms.health.problems() if p.problem != "not-connected"]
+    found = rooms.health.latest().problems
+    problems = [p.message for p in found if p.problem != "not-connected"]
     return told(
         Doing(
             uri=rooms.hypervisor.uri,

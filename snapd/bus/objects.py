@@ -162,8 +162,8 @@ class PolicyObject:
 
     interfaces: ClassVar[tuple[str, ...]] = ("org.virtsnap.Snapd1.Policy",)
 
-    def __init__(self, rooms: Rooms, policy: Policy) -> None:
-        self._rooms, self._policy = rooms, policy
+    def __init__(self, rooms: Rooms, policy: Policy, health: PolicyHealth | None = None) -> None:
+        self._rooms, self._policy, self._known = rooms, policy, health
         self.path = paths.policy(policy.name)
         self.name, self.source, self.revision = policy.name, policy.source, policy.revision
         self.definition = dict(policy.definition)
@@ -178,7 +178,7 @@ class PolicyObject:
 
     @cached_property
     def _health(self) -> PolicyHealth:
-        return self._rooms.health.of_policy(self._policy)
+        return self._known or self._rooms.health.of_policy(self._policy)
 
     @property
     def next_run(self) -> int:

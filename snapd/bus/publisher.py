@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,11 +18,12 @@ from ..inventory import Change, DomainPicture
 from ..journal import about
 from ..model import DomainInfo, JobState, Policy, Problem, Snapshot, SnapshotKey, Status, Verb
 from ..operations import Job
-from ..policy import Telling, overall
+from ..policy import Look, Telling
 from ..store import REMOVED_OUTSIDE, HistoryRow, RunRow
 from ..wire import paths
 from .house import House
-from .objects import DomainObject, SnapshotObject
+from .manager import Manager
+from .objects import DomainObject, PolicyObject, SnapshotObject
 from .rooms import Rooms
 from .rows import problem_row, run_row
 from .signals import Signals
@@ -37,6 +38,7 @@ AT_ONCE, BREATH_SECONDS = 200, 0.001
 """Snapshots of a domain that is new, told of in one turn of the loop; until the next such turn."""
 LATEST_REVIEW_SECONDS = 60.0
 DOMAIN_NAMES = ("Name", "State", "Support", "CurrentSnapshot", "Policies")
+RESULT_NAMES = ("LastSuccess", "LastErrorName", "LastErrorMessage")
 SNAPSHOT_NAMES = (
     "Description",
     "DomainName",
@@ -68,15 +70,23 @@ class _Shown:
 
 
 class Publisher:
-    """Listens to the rooms and sends. Nothing is kept but what was shown."""
+    """Listens to the rooms and sends. Nothing is kept but what was shown. news: called when the
+    problems have come to be others."""
 
-    def __init__(self, rooms: Rooms, house: House, signals: Signals) -> None:
-        self._rooms, self._house, self._signals = rooms, house, signals
+    def __init__(
+        self,
+        rooms: Rooms,
+        house: House,
+        signals: Signals,
+        news: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._rooms, self._house, self._signals, self._news = rooms, house, signals, news
         self._shown: dict[str, _Shown] = {}
         self._problems: dict[str, Problem] = {}
         self._telling = Telling()
         self._said: tuple[str, int] | None = None
         self._reverted: set[str] = set()
+        self._ran: set[str] = set()
         self._review_due, self._review_took = False, 0.0
         self._later: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -295,11 +305,9 @@ class Publisher:
     def _on_run(self, run: RunRow) -> None:
         values = (run.domain, run.policy, run_row(run))
         self._signals.signal(paths.ROOT, MANAGER, "PolicyRunFinished", *values)
-        if policy := self._house.policy(run.policy):
-            names = ("NextRun", "LastRun", "LastSuccess", "LastErrorName", "LastErrorMessage")
-            self._signals.changed(policy, *names, "Health")
+        self._ran.add(run.policy)
         if domain := self._house.domain(run.domain):
-            self._signals.changed(domain, "LastSuccess", "LastErrorName", "LastErrorMessage")
+            self._signals.changed(domain, *RESULT_NAMES)
         self._review()
 
     def _on_holds(self) -> None:
@@ -329,7 +337,8 @@ class Publisher:
         # some come and go by the clock alone, as what is overdue
         loop = asyncio.get_running_loop()
         self._later = loop.call_later(LATEST_REVIEW_SECONDS, self._review)
-        now = {p.id: p for p in self._rooms.health.problems()}
+        look = self._rooms.health.look()
+        now = {p.id: p for p in look.problems}
         before, self._problems = self._problems, now
         inventory = self._rooms.inventory
         self._telling.look(now.values(), whole=inventory.connected and not inventory.loading)
@@ -337,14 +346,24 @@ class Publisher:
         for signal, problem in differences:
             values = (problem.domain, problem.id, problem_row(problem))
             self._signals.signal(paths.ROOT, MANAGER, signal, *values)
-        for name in sorted({problem.policy for _signal, problem in differences}):
-            if policy := self._house.policy(name):
-                self._signals.changed(policy, "NextRun", "Health")
+        self._policies_fare(look, {problem.policy for _signal, problem in differences})
         manager = self._house.manager
-        if (said := (overall(now.values()), manager.next_run)) != self._said:
+        if (said := (look.overall, manager.next_run)) != self._said:
             self._said = said
-            self._signals.changed(manager, "Health", "NextRun")
+            self._signals.changed(_Reviewed(manager, *said), "Health", "NextRun")
+        if now != before:
+            self._news()
         self._review_took = time.thread_time() - begun
+
+    def _policies_fare(self, look: Look, others: set[str]) -> None:
+        """Tell of the policies that have run since the last look, and of those with other
+        problems. That is work for each of their VMs, and many runs may end together."""
+        ran, self._ran = self._ran, set()
+        for name in sorted(ran | others):
+            if policy := self._rooms.policies.in_force.get(name):
+                shown = PolicyObject(self._rooms, policy, look.of_policy(name))
+                last = ("LastRun", *RESULT_NAMES) if name in ran else ()
+                self._signals.changed(shown, "NextRun", *last, "Health")
 
 
 def _differences(
@@ -354,6 +373,18 @@ def _differences(
         yield "ProblemRaised", now[key]
     for key in before.keys() - now.keys():
         yield "ProblemCleared", before[key]
+
+
+@dataclass(frozen=True)
+class _Reviewed:
+    """The Manager, with what a look has found just now."""
+
+    manager: Manager
+    health: str
+    next_run: int
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.manager, name)
 
 
 @dataclass(frozen=True)

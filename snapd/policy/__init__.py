@@ -6,7 +6,7 @@ from .changes import PolicyChanges
 from .clock import ClockGuard
 from .coverage import Coverage
 from .engine import Engine
-from .health import Health, PolicyHealth, overall
+from .health import Health, Look, PolicyHealth
 from .holds import Holds
 from .newcomers import Newcomers
 from .policies import Policies
@@ -23,6 +23,7 @@ __all__ = [
     "Engine",
     "Health",
     "Holds",
+    "Look",
     "Newcomers",
     "Policies",
     "PolicyChanges",
@@ -32,7 +33,6 @@ __all__ = [
     "SafetyKeeper",
     "Telling",
     "machine_id",
-    "overall",
     "plan",
     "plan_id",
     "problem",

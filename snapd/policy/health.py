@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from ..inventory import DomainPicture, Inventory
 from ..model import DomainInfo, Policy, Problem, Record
@@ -35,11 +36,37 @@ class PolicyHealth:
     error_message: str
     health: str
 
+    @classmethod
+    def of(cls, rows: Sequence[Coverage]) -> PolicyHealth:
+        """The worst of its domains, its newest success, its newest failure."""
+        failed = [row for row in rows if row.error_name]
+        latest = max(failed, key=lambda row: row.last_run, default=Coverage())
+        return cls(
+            min((row.next_run for row in rows if row.next_run), default=0),
+            max((row.last_run for row in rows), default=0),
+            max((row.last_success for row in rows), default=0),
+            latest.error_name,
+            latest.error_message,
+            worst([row.health for row in rows]),
+        )
 
-def overall(problems: Iterable[Problem]) -> str:
-    """ok, warning or critical: the worst of them."""
-    found = {p.severity for p in problems}
-    return next((severity for severity in _WORST if severity in found), "ok")
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at everything found: the problems, the critical ones first, and how each policy
+    in force, by name, fares on each of its domains."""
+
+    problems: list[Problem]
+    rows: Mapping[str, Sequence[Coverage]]
+
+    @property
+    def overall(self) -> str:
+        """ok, warning or critical: the worst of them."""
+        found = {p.severity for p in self.problems}
+        return next((severity for severity in _WORST if severity in found), "ok")
+
+    def of_policy(self, name: str) -> PolicyHealth:
+        return PolicyHealth.of(self.rows[name])
 
 
 class Health:
@@ -67,21 +94,40 @@ class Health:
         self._pruner, self._jobs, self._clock = pruner, jobs, clock
         self._holds, self._guard, self._records = holds, guard, records
         self._since: dict[str, int] = {}
+        self._latest: Look | None = None
         self._outlooks: dict[str, tuple[DomainPicture, dict[tuple[str, str], Outlook]]] = {}
 
-    def problems(self) -> list[Problem]:
-        """All problems now, the critical ones first; each keeps the time it was first seen."""
+    def look(self) -> Look:
+        """All there is to tell now, which is work for each VM. Each problem keeps the time it was
+        first seen."""
         now = int(self._clock())
         for uuid in self._outlooks.keys() - self._inventory.domains.keys():
             del self._outlooks[uuid]
-        found = {p.id: p for p in self._all(now)}
+        rows = self._rows()
+        found = {p.id: p for p in self._all(now, rows)}
         self._since = {i: self._since.get(i, now) for i in found}
         dated = [replace(p, since=p.since or self._since[p.id]) for p in found.values()]
-        return sorted(dated, key=lambda p: (_WORST.index(p.severity), p.since, p.id))
+        dated.sort(key=lambda p: (_WORST.index(p.severity), p.since, p.id))
+        self._latest = Look(dated, rows)
+        return self._latest
+
+    def latest(self) -> Look:
+        """What the last look found; each change has another one made, soon after it."""
+        return self._latest or self.look()
+
+    def problems(self) -> list[Problem]:
+        """All problems now, the critical ones first."""
+        return self.look().problems
 
     def overall(self) -> str:
         """ok, warning or critical."""
-        return overall(self.problems())
+        return self.look().overall
+
+    def _rows(self) -> dict[str, list[Coverage]]:
+        return {
+            name: [self.coverage(policy, p) for p in self._engine.domains_of(policy)]
+            for name, policy in self._policies.in_force.items()
+        }
 
     def coverage(self, policy: Policy, picture: DomainPicture) -> Coverage:
         """How a policy, be it in force or not saved yet, fares on a domain that it matches."""
@@ -122,18 +168,8 @@ class Health:
         return known[key]
 
     def of_policy(self, policy: Policy) -> PolicyHealth:
-        """The worst of its domains, its newest success, its newest failure."""
-        rows = [self.coverage(policy, p) for p in self._engine.domains_of(policy)]
-        failed = [row for row in rows if row.error_name]
-        latest = max(failed, key=lambda row: row.last_run, default=Coverage())
-        return PolicyHealth(
-            min((row.next_run for row in rows if row.next_run), default=0),
-            max((row.last_run for row in rows), default=0),
-            max((row.last_success for row in rows), default=0),
-            latest.error_name,
-            latest.error_message,
-            worst([row.health for row in rows]),
-        )
+        """How a policy fares now."""
+        return PolicyHealth.of([self.coverage(policy, p) for p in self._engine.domains_of(policy)])
 
     def last_of_domain(self, uuid: str) -> SlotRow:
         """What its policies last got of a domain: the newest success, and the newest failure."""
@@ -156,18 +192,18 @@ class Health:
 
     # --- what is wrong
 
-    def _all(self, now: int) -> Iterator[Problem]:
+    def _all(self, now: int, rows: Mapping[str, Sequence[Coverage]]) -> Iterator[Problem]:
         yield from self.standing
         yield from self._of_connection()
         yield from problems.storage_that_hangs(self._inventory.hypervisor.hanging())
         yield from self._of_files()
         if self._inventory.connected and not self._inventory.loading:
-            yield from self._of_coverage()
+            yield from self._of_coverage(rows)
             yield from self._of_domains()
             yield from self._of_chains(now)
         yield from problems.still_frozen(self.frozen(), now)
         yield from self._of_clock()
-        yield from self._of_policies(now)
+        yield from self._of_policies(rows, now)
         yield from self._of_holds()
         yield from self._of_half_made()
 
@@ -193,7 +229,7 @@ class Health:
         for error in self._policies.shadowed:
             yield problem("policy-shadowed", error.message, policy=error.name, key=error.source)
 
-    def _of_coverage(self) -> Iterator[Problem]:
+    def _of_coverage(self, rows: Mapping[str, Sequence[Coverage]]) -> Iterator[Problem]:
         in_force = self._policies.in_force.values()
         pictures = self._inventory.domains.values()
         if not in_force:
@@ -202,15 +238,12 @@ class Health:
                 yield problem("no-policy", what, ways=("policy-enable",))
             return
         for policy in in_force:
-            if not self._engine.domains_of(policy):
+            if not rows[policy.name]:
                 what = f"policy {policy.name} matches no VM"
                 yield problem("policy-matches-nothing", what, policy=policy.name)
-        slots: dict[str, list[SlotRow]] = {}
-        for row in self._engine.slots.values():
-            slots.setdefault(row.domain, []).append(row)
         for picture in pictures:
-            info = picture.info
-            if found := problems.uncovered(info, in_force, slots.get(info.uuid, ())):
+            slots = self._engine.slots.of_domain(picture.info.uuid)
+            if found := problems.uncovered(picture.info, in_force, slots):
                 yield found
 
     def _of_domains(self) -> Iterator[Problem]:
@@ -234,18 +267,17 @@ class Health:
             found = problems.cannot_prune(picture, heap, now) if picture and waits else None
             yield from filter(None, [found])
 
-    def _of_policies(self, now: int) -> Iterator[Problem]:
-        for policy in self._policies.in_force.values():
-            for picture in self._engine.domains_of(policy):
-                row, info = self.coverage(policy, picture), picture.info
-                refused = self._engine.refused(policy.name, info.uuid)
-                retry_at = self._engine.retry_at(policy.name, info.uuid)
-                found = (
-                    problems.cannot_work(row, info),
-                    problems.overdue(row, info, now),
-                    problems.run_failed(row, info, refused, retry_at),
-                )
-                yield from filter(None, found)
+    def _of_policies(self, rows: Mapping[str, Sequence[Coverage]], now: int) -> Iterator[Problem]:
+        for row in chain.from_iterable(rows.values()):
+            info = self._inventory.domains[row.domain].info
+            refused = self._engine.refused(row.policy, row.domain) if row.error_name else None
+            retry_at = self._engine.retry_at(row.policy, row.domain) if row.error_name else 0
+            found = (
+                problems.cannot_work(row, info),
+                problems.overdue(row, info, now),
+                problems.run_failed(row, info, refused, retry_at),
+            )
+            yield from filter(None, found)
 
     def _of_holds(self) -> Iterator[Problem]:
         for row in self._holds.in_force():

@@ -13,6 +13,7 @@ from snapd.bus import publisher as module
 from snapd.bus.publisher import Publisher
 from snapd.inventory import DomainPicture
 from snapd.model import DomainInfo, Snapshot, SnapshotInfo, State
+from snapd.policy import Look
 
 VM = "22222222-2222-4222-8222-222222222201"
 MANY = 450
@@ -126,12 +127,12 @@ class Slow(Ear):
         super().__init__()
         self.compared = 0
 
-    def problems(self) -> list[Any]:
+    def look(self) -> Look:
         self.compared += 1
         begun = time.thread_time()
         while time.thread_time() < begun + 0.1:
             pass
-        return []
+        return Look([], {})
 
 
 def test_problems_that_take_long_to_work_out_are_compared_less_often() -> None:
