@@ -6,28 +6,32 @@ came or went meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import InvalidArgument
 from ..inventory import Inventory
 from .contract import Contract, snake
+from .pieces import Pieces
 
 T = TypeVar("T")
 Row = dict[str, Any]
 MAX_LIMIT = 10_000
 MAX_FIELDS = 64
 PAGE_BYTES = 20 << 20
-BREATH = 200
+MANY = 1000
+"""Items that are worth a piece of their own before there are rows of them."""
 
 
 class Lister:
-    """Makes pages. contract: which fields an object's rows have."""
+    """Makes pages. contract: which fields an object's rows have; pieces: all lists share its turns,
+    and what else takes long."""
 
     def __init__(self, contract: Contract, inventory: Inventory) -> None:
         self._contract, self._inventory = contract, inventory
+        self.pieces = Pieces()
 
     async def objects(
         self,
@@ -60,16 +64,31 @@ class Lister:
         """A page of any rows, in the order of their places. total: how many there are, where the
         items are only those that the page may hold and one more."""
         limit = limit_of(options)
+        if len(items) >= MANY:
+            await self.pieces.next()
         ordered = sorted(((list(place(item)), n) for n, item in enumerate(items)))
         if options["from"]:
             after = cursor(options)
             if ordered and len(after) != len(ordered[0][0]):
                 raise _bad_cursor(options["from"])
             ordered = [entry for entry in ordered if later(entry[0], after)]
-        rows = await fitting((items[n] for _place, n in ordered[:limit]), row)
+        rows = await self.fitting((items[n] for _place, n in ordered[:limit]), row)
         left = len(rows) < len(ordered)
         following = json.dumps(ordered[len(rows) - 1][0]) if rows and left else ""
         return rows, self.info(following, len(items) if total is None else total)
+
+    async def fitting(self, items: Iterable[T], row: Callable[[T], Row]) -> list[Row]:
+        """The rows of as many items, from the first, as a page holds."""
+        rows: list[Row] = []
+        size, until = 0, 0.0
+        for item in items:
+            if time.monotonic() > until:
+                until = await self.pieces.next()
+            rows.append(row(item))
+            size += _size(rows[-1])
+            if size > PAGE_BYTES:
+                break
+        return rows
 
     def info(self, following: str, total: int) -> Row:
         """What every list says beside its rows."""
@@ -94,20 +113,6 @@ def pick(rows: list[Row], options: Mapping[str, Any], known: Sequence[str]) -> l
     """Rows with only the fields that were asked for."""
     names = _fields(options, known)
     return [{name: row[name] for name in names} for row in rows]
-
-
-async def fitting(items: Iterable[T], row: Callable[[T], Row]) -> list[Row]:
-    """The rows of as many items, from the first, as a page holds."""
-    rows: list[Row] = []
-    size = 0
-    for count, item in enumerate(items):
-        if count % BREATH == BREATH - 1:
-            await asyncio.sleep(0)
-        rows.append(row(item))
-        size += _size(rows[-1])
-        if size > PAGE_BYTES:
-            break
-    return rows
 
 
 def number(options: Mapping[str, Any]) -> tuple[int, int]:

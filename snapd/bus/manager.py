@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from ..wire import paths
 from . import verbs
 from .contract import Contract
 from .job_object import JobObject
-from .listing import Lister, Row, cursor, fitting, later, limit_of, number, pick
+from .listing import Lister, Row, cursor, later, limit_of, number, pick
 from .objects import DomainObject, PolicyObject, SnapshotObject
 from .ownership_methods import METHODS, OwnershipMethods
 from .policy_methods import PolicyMethods
@@ -108,14 +108,15 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         sifted = any(options[name] for name in ("origin", "policy", "kind"))
         after, room = cursor(options)[:2], limit_of(options)
         found: list[tuple[DomainPicture, Snapshot]] = []
-        total = 0
+        total, until = 0, 0.0
         for picture in sorted(pictures, key=lambda p: (p.info.name, p.info.uuid)):
             place = [picture.info.name, picture.info.uuid]
             on_page = room >= 0 and (place == after or later(place, after))
             if not (on_page or sifted):
                 total += len(picture.snapshots)
                 continue
-            await asyncio.sleep(0)
+            if time.monotonic() > until:
+                until = await self._lister.pieces.next()
             here = [s for s in self._rooms.catalog.of(picture) if _wanted(s, options)]
             total += len(here)
             if on_page:
@@ -165,7 +166,7 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         found, total = await self._rooms.store.runs(
             equal, options["since"], options["until"], after, limit
         )
-        rows = pick(await fitting(found, run_row), options, RUN_FIELDS)
+        rows = pick(await self._lister.fitting(found, run_row), options, RUN_FIELDS)
         more = rows and (len(rows) < len(found) or len(found) == limit)
         following = str(found[len(rows) - 1].id) if more else ""
         return rows, self._lister.info(following, total)
@@ -176,7 +177,7 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         found, total = await self._rooms.store.history(
             equal, options["since"], options["until"], after, limit
         )
-        acts = await fitting(found, lambda act: history_row(act[1]))
+        acts = await self._lister.fitting(found, lambda act: history_row(act[1]))
         rows = pick(acts, options, HISTORY_FIELDS)
         more = rows and (len(rows) < len(found) or len(found) == limit)
         following = str(found[len(rows) - 1][0]) if more else ""

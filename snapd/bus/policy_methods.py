@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import islice
 from typing import Any
 
@@ -73,19 +74,24 @@ class PolicyMethods:
         errors = [{"Key": fault.key, "Message": fault.message} for fault in checked.faults]
         warnings = [{"Key": w.item, "Message": w.message} for w in checked.warnings]
         policy = checked.policy
-        return _verdict(errors, warnings, self._fires(policy, 0, 5) if policy else [])
+        return _verdict(errors, warnings, await self._fires(policy, 0, 5) if policy else [])
 
     async def preview_schedule(self, call: Call, policy: str, options: Options) -> list[int]:
         if not 1 <= options["count"] <= MAX_FIRES:
             raise InvalidArgument(f"option count is {options['count']}; it is 1 to {MAX_FIRES}")
         meant = await self._meant(policy, options["definition"])
-        return self._fires(meant, options["after"], options["count"])
+        return await self._fires(meant, options["after"], options["count"])
 
-    def _fires(self, policy: Policy, after: int, count: int) -> list[int]:
+    async def _fires(self, policy: Policy, after: int, count: int) -> list[int]:
         if not policy.schedule:
             return []
-        begin = after or int(self._rooms.clock())
-        return list(islice(fires(parse(policy.schedule), begin, load_zone(policy.timezone)), count))
+        begin, until = after or int(self._rooms.clock()), 0.0
+        found: list[int] = []
+        for slot in islice(fires(parse(policy.schedule), begin, load_zone(policy.timezone)), count):
+            if time.monotonic() > until:
+                until = await self._lister.pieces.next()
+            found.append(slot)
+        return found
 
     async def list_coverage(
         self, call: Call, policy: str, options: Options

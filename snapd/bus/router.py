@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ from ..wire.values import Variant, parse_options, unwrap
 from . import pack
 from .contract import Contract, Interface, Member
 from .intake import AT_ONCE, WAITING, Intake
+from .pieces import Pieces
 from .signals import Bus, Signals
 from .standard import DOCTYPE, INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES
 
@@ -112,6 +114,7 @@ class Router:
         self._objects = objects
         self._authorize = authorize
         self._intake = Intake(self._serve, self._stopping, at_once, waiting)
+        self._pieces = Pieces()
         self._callers: dict[str, _Caller] = {}
         self._on_calls: list[Callable[[str], None]] = []
         self._waits = {
@@ -298,10 +301,10 @@ class Router:
         return self._signals.values(obj, members)
 
     async def _get_managed_objects(self, path: str, _obj: Any) -> Mapping[str, Any]:
-        found = {}
-        for count, member in enumerate(self._objects.members(path) or ()):
-            if count % MANY == MANY - 1:
-                await asyncio.sleep(0)
+        found, until = {}, 0.0
+        for member in self._objects.members(path) or ():
+            if time.monotonic() > until:
+                until = await self._pieces.next()
             if (obj := self._objects.resolve(member)) is not None:
                 found[member] = self._signals.all_values(obj)
         return found
