@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from dbus_next._private.unmarshaller import Unmarshaller
+from dbus_next._private.unmarshaller import MarshallerStreamEndError, Unmarshaller
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageType
 from dbus_next.message import Message
@@ -31,6 +32,8 @@ SECONDS_AT_ONCE = 0.01
 LARGE = 4096
 """Bytes of a call's body from which on it isn't read at once: each four of them may be a value, and
 a million takes seconds."""
+PIECE = 2**18
+"""Bytes of a large body that are read at a time: the bus sends on as fast as we read."""
 SYSTEM_SOCKET = "unix:path=/var/run/dbus/system_bus_socket"
 
 Deliver = Callable[[Message, int, Unread | None], None]
@@ -105,12 +108,14 @@ class Writer:
 
 class Reader(Unmarshaller):
     """Reads one message, a large body by our own readers; that of a call stays as it came, and
-    `unread` reads it."""
+    `unread` reads it. paused: there was more, but it was long enough at it; to be called again."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self.unread: Unread | None = None
         self.size = 0
+        self.paused = False
+        self._body = bytearray()
 
     def _unmarshall(self) -> None:
         self.offset = 0
@@ -119,13 +124,12 @@ class Reader(Unmarshaller):
         body, _serial, fields = struct.unpack_from(f"{order}III", self.buf, 4)
         head = 16 + fields + -fields % 8
         if body > LARGE:
-            self.read(head + body, prefetch=True)
-            rest = bytes(self.buf[head:])
-            del self.buf[head:]
+            self.read(head, prefetch=True)
+            self._read_body(body)
             self.buf[4:8] = bytes(4)
             super()._unmarshall()
             if self.message is not None:
-                work = partial(values, rest, order, self.message.signature)
+                work = partial(values, self._body, order, self.message.signature)
                 if self.message.message_type is MessageType.METHOD_CALL:
                     self.unread = work
                 else:
@@ -133,6 +137,20 @@ class Reader(Unmarshaller):
         else:
             super()._unmarshall()
         self.size = head + body
+
+    def _read_body(self, size: int) -> None:
+        until = time.monotonic() + SECONDS_AT_ONCE
+        self.paused = False
+        while missing := size - len(self._body):
+            data = self.stream.read(min(missing, PIECE))
+            if data is None:
+                raise MarshallerStreamEndError
+            if not data:
+                raise EOFError
+            self._body += data
+            if len(self._body) < size and time.monotonic() > until:
+                self.paused = True
+                raise MarshallerStreamEndError
 
 
 class Connection(MessageBus):
@@ -212,6 +230,8 @@ class Connection(MessageBus):
         try:
             for _ in range(MESSAGES_AT_ONCE):
                 if not self._unmarshaller.unmarshall():
+                    if self._unmarshaller.paused:
+                        break
                     return
                 done, self._unmarshaller = self._unmarshaller, self._create_unmarshaller()
                 if done.message.reply_serial in self._method_return_handlers:

@@ -15,13 +15,14 @@ from dbus_next.signature import SignatureTree, SignatureType
 
 from .values import variant
 
-Reader = Callable[[bytes, int], tuple[Any, int]]
+Body = bytes | bytearray
+Reader = Callable[[Body, int], tuple[Any, int]]
 """Of the bytes and where it begins, the value and where it has ended."""
 _NUMBERS = {"n": "h", "q": "H", "i": "i", "u": "I", "h": "I", "x": "q", "t": "Q", "d": "d"}
 _ON_EIGHT = "xtd({"
 
 
-def values(body: bytes, order: str, signature: str) -> list[Any]:
+def values(body: Body, order: str, signature: str) -> list[Any]:
     """The values of a body. order: of its bytes, as struct has it, `<` or `>`. Raises ValueError,
     IndexError, struct.error."""
     found, at = [], 0
@@ -54,21 +55,21 @@ def _reader(order: str, kind: SignatureType) -> Reader:
 def _number(code: str) -> Reader:
     unpack, size = struct.Struct(code).unpack_from, struct.calcsize(code)
 
-    def read(body: bytes, at: int) -> tuple[Any, int]:
+    def read(body: Body, at: int) -> tuple[Any, int]:
         at += -at % size
         return unpack(body, at)[0], at + size
 
     return read
 
 
-def _byte(body: bytes, at: int) -> tuple[Any, int]:
+def _byte(body: Body, at: int) -> tuple[Any, int]:
     return body[at], at + 1
 
 
 def _boolean(order: str) -> Reader:
     number = _number(f"{order}I")
 
-    def read(body: bytes, at: int) -> tuple[Any, int]:
+    def read(body: Body, at: int) -> tuple[Any, int]:
         value, at = number(body, at)
         return bool(value), at
 
@@ -78,7 +79,7 @@ def _boolean(order: str) -> Reader:
 def _string(order: str) -> Reader:
     unpack = struct.Struct(f"{order}I").unpack_from
 
-    def read(body: bytes, at: int) -> tuple[Any, int]:
+    def read(body: Body, at: int) -> tuple[Any, int]:
         at += -at % 4 + 4
         end = at + unpack(body, at - 4)[0]
         return body[at:end].decode(), end + 1
@@ -86,13 +87,13 @@ def _string(order: str) -> Reader:
     return read
 
 
-def _signature(body: bytes, at: int) -> tuple[Any, int]:
+def _signature(body: Body, at: int) -> tuple[Any, int]:
     end = at + 1 + body[at]
     return body[at + 1 : end].decode(), end + 1
 
 
 def _variant(order: str) -> Reader:
-    def read(body: bytes, at: int) -> tuple[Any, int]:
+    def read(body: Body, at: int) -> tuple[Any, int]:
         signature, at = _signature(body, at)
         (inner,) = _readers(order, signature)
         value, at = inner(body, at)
@@ -102,7 +103,7 @@ def _variant(order: str) -> Reader:
 
 
 def _struct(fields: list[Reader]) -> Reader:
-    def read(body: bytes, at: int) -> tuple[Any, int]:
+    def read(body: Body, at: int) -> tuple[Any, int]:
         at += -at % 8
         made = []
         for field in fields:
@@ -117,7 +118,7 @@ def _array(order: str, kind: SignatureType) -> Reader:
     unpack, item = struct.Struct(f"{order}I").unpack_from, _reader(order, kind)
     gap = 8 if kind.token in _ON_EIGHT else 1  # the size is on 4 bytes, which does for all others
 
-    def begin(body: bytes, at: int) -> tuple[int, int]:
+    def begin(body: Body, at: int) -> tuple[int, int]:
         at += -at % 4 + 4
         size = unpack(body, at - 4)[0]
         at += -at % gap
@@ -125,11 +126,11 @@ def _array(order: str, kind: SignatureType) -> Reader:
             raise ValueError(f"an array of {size} bytes is cut short")
         return at, at + size
 
-    def read_bytes(body: bytes, at: int) -> tuple[Any, int]:
+    def read_bytes(body: Body, at: int) -> tuple[Any, int]:
         at, end = begin(body, at)
-        return body[at:end], end
+        return bytes(body[at:end]), end
 
-    def read_dict(body: bytes, at: int) -> tuple[Any, int]:
+    def read_dict(body: Body, at: int) -> tuple[Any, int]:
         at, end = begin(body, at)
         made = {}
         while at < end:
@@ -137,7 +138,7 @@ def _array(order: str, kind: SignatureType) -> Reader:
             made[key] = value
         return made, at
 
-    def read(body: bytes, at: int) -> tuple[Any, int]:
+    def read(body: Body, at: int) -> tuple[Any, int]:
         at, end = begin(body, at)
         made = []
         while at < end:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snapd.wire import marshal
-from snapd.wire.connection import Reader
+from snapd.wire.connection import PIECE, Reader
 from snapd.wire.unmarshal import values
 from snapd.wire.values import Variant
 from tests.unit.test_wire_marshal import typed
@@ -58,13 +58,68 @@ def test_variant_of_no_value_or_of_two_is_refused() -> None:
             values(signature + bytes(16), "<", "v")
 
 
-@pytest.mark.parametrize("kind", [marshal.METHOD_RETURN, marshal.SIGNAL, marshal.METHOD_CALL])
-def test_large_body_is_read_or_left_to_be_read(kind: int) -> None:
+def call_of(kind: int) -> tuple[list[dict[str, Variant]], dict[str, Any]]:
+    """Rows, and what stands in the header of such a message."""
     rows = [{"Name": Variant("s", f"vm-{n}"), "Created": Variant("x", n)} for n in range(1000)]
     place = {"path": "/a", "interface": "b.c", "member": "D"}
-    head: dict[str, Any] = {"reply_to": 7} if kind == marshal.METHOD_RETURN else place
+    return rows, {"reply_to": 7} if kind == marshal.METHOD_RETURN else place
+
+
+@pytest.mark.parametrize("kind", [marshal.METHOD_RETURN, marshal.SIGNAL, marshal.METHOD_CALL])
+def test_large_body_is_read_or_left_to_be_read(kind: int) -> None:
+    rows, head = call_of(kind)
     reader = Reader(io.BytesIO(marshal.frame(kind, 3, "aa{sv}s", [rows, "end"], **head)))
     message = reader.unmarshall()
     left = reader.unread() if reader.unread else None
     assert (left if kind == marshal.METHOD_CALL else message.body) == [rows, "end"]
     assert message.signature == "aa{sv}s"
+
+
+class Slow:
+    """A stream that has only a little at a time, and nothing every third time."""
+
+    def __init__(self, data: bytes, at_once: int) -> None:
+        self._data, self._at_once, self._asked = data, at_once, 0
+
+    def read(self, size: int) -> bytes | None:
+        self._asked += 1
+        if not self._asked % 3 and self._data:
+            return None
+        size = min(size, self._at_once)
+        data, self._data = self._data[:size], self._data[size:]
+        return data
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000, 4096])
+@pytest.mark.parametrize("kind", [marshal.METHOD_RETURN, marshal.METHOD_CALL])
+def test_large_message_that_comes_in_parts_is_whole(kind: int, at_once: int) -> None:
+    rows, head = call_of(kind)
+    stream = Slow(marshal.frame(kind, 3, "aa{sv}s", [rows, "end"], **head), at_once)
+    reader = Reader(stream)
+    while (message := reader.unmarshall()) is None:
+        pass
+    assert (reader.unread() if reader.unread else message.body) == [rows, "end"]
+
+
+def test_large_message_that_ends_in_the_middle_is_the_end() -> None:
+    rows, head = call_of(marshal.METHOD_CALL)
+    data = marshal.frame(marshal.METHOD_CALL, 3, "aa{sv}s", [rows, "end"], **head)
+    reader = Reader(Slow(data[:-1], 4096))
+    with pytest.raises(EOFError):
+        while reader.unmarshall() is None:
+            pass
+
+
+def test_message_of_many_bytes_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bus has as much as we take; who else is served waits meanwhile."""
+    monkeypatch.setattr("snapd.wire.connection.SECONDS_AT_ONCE", 0)
+    head: dict[str, Any] = {"path": "/a", "interface": "b.c", "member": "D"}
+    text = "x" * (10 * PIECE)
+    reader = Reader(io.BytesIO(marshal.frame(marshal.METHOD_CALL, 3, "s", [text], **head)))
+    pauses = 0
+    while reader.unmarshall() is None:
+        assert reader.paused
+        pauses += 1
+        assert pauses < 1000
+    assert pauses == 10
+    assert reader.unread is not None and reader.unread() == [text]
