@@ -94,7 +94,8 @@ class Watch(selectors.EpollSelector):
 
 
 def _named(handle: asyncio.Handle) -> str:
-    """Who was called: of a task its coroutine, and which one it waits for now."""
+    """Who was called: of a task its coroutine, for which call of a client, and which one it waits
+    for now."""
     call = getattr(handle, "_callback", None)
     while isinstance(call, partial):
         call = call.func
@@ -102,7 +103,8 @@ def _named(handle: asyncio.Handle) -> str:
     if not isinstance(task, asyncio.Task):
         return str(getattr(call, "__qualname__", call))
     inner: Any = task.get_coro()
-    names, line = [inner.__qualname__], 0
+    named = "" if task.get_name().startswith("Task-") else f" ({task.get_name()})"
+    names, line = [inner.__qualname__ + named], 0
     while frame := getattr(inner, "cr_frame", None):
         line = frame.f_lineno
         if not asyncio.iscoroutine(inner.cr_await):

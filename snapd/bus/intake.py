@@ -122,7 +122,7 @@ class Intake:
             self._start(sender.queue.popleft(), sender)
 
     def _start(self, call: Incoming, sender: _Sender) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(call))
+        task = asyncio.get_running_loop().create_task(self._serve(call), name=call.member)
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._done(task, call, sender))
 

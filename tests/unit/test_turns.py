@@ -56,6 +56,14 @@ def test_longest_turn_names_the_coroutine_that_took_it(watch: Watch) -> None:
     assert watch.longest[0] == watch.worst.cpu
 
 
+def test_longest_turn_names_the_call_that_a_task_is_for(watch: Watch) -> None:
+    async def work() -> None:
+        await asyncio.create_task(outer(), name="ListDomains")
+
+    run(watch, work())
+    assert watch.worst.what.startswith("outer (ListDomains) > inner > sleep")
+
+
 def test_longest_turn_names_the_callback_that_took_it(watch: Watch) -> None:
     async def work() -> None:
         asyncio.get_running_loop().call_soon(partial(burn))
