@@ -7,11 +7,21 @@ daemon names the latter only where it is built.
 from .beside import Beside, FoundFile
 from .external import ChainFacts, ExternalSnapshot, NewOverlay, Overlays
 from .images import ImageCheck, ImageInfo
-from .protocol import DomainEvent, DomainFacts, EventKind, FileUse, Hypervisor, Need, Space
+from .protocol import (
+    BareFacts,
+    DomainEvent,
+    DomainFacts,
+    EventKind,
+    FileUse,
+    Hypervisor,
+    Need,
+    Space,
+)
 from .unseen import SILENT, Unseen
 
 __all__ = [
     "SILENT",
+    "BareFacts",
     "Beside",
     "ChainFacts",
     "DomainEvent",

@@ -12,7 +12,7 @@ from pathlib import Path
 import libvirt
 
 from ..errors import SnapdError
-from ..model import Disk
+from ..model import Disk, DomainInfo
 from . import host
 from .files import Files
 from .images import ImageInfo, Images
@@ -72,10 +72,10 @@ class Gatherer:
             if facts.whys.get(disk.source) is OURS_ALONE and disk.target in facts.unreadable:
                 facts.unreadable[disk.target] += f"; {OURS_ALONE.why}"
 
-    async def writer(self, facts: DomainFacts) -> str:
+    async def writer(self, info: DomainInfo) -> str:
         """Who works on the images of a VM that is off, as a holder: libvirt's own qemu-img, which
         it finishes though our connection or daemon is gone, or somebody else; "" = nobody."""
-        files = [d.source for d in facts.info.disks if d.writable and d.kind == "file"]
+        files = [d.source for d in info.disks if d.writable and d.kind == "file"]
         written = await asyncio.gather(*(self.files.is_written(path) for path in files))
         busy = next((path for path, is_so in zip(files, written, strict=True) if is_so), "")
         return f"a program that writes to {Path(busy).name}" if busy else ""

@@ -7,6 +7,7 @@ import contextlib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import libvirt
@@ -25,7 +26,7 @@ from .images import ImageCheck, Images
 from .needs import Want, wanted
 from .outline import rolled_back
 from .overlays import LibvirtOverlays
-from .protocol import DomainEvent, DomainFacts
+from .protocol import BareFacts, DomainEvent, DomainFacts
 from .unchanged import Unchanged
 from .users import Sources, Users
 from .watch import watching
@@ -149,9 +150,12 @@ class LibvirtHypervisor:
     async def unchanged(self, uuids: Collection[str]) -> set[str]:
         return await self._unchanged.of(self._connections, uuids)
 
-    async def facts(self, uuid: str, snapshot: str = "", *, files: bool = True) -> DomainFacts:
+    async def domain(self, uuid: str) -> DomainInfo:
+        return await self._look(uuid, "cannot read", reading.domain, READ_SECONDS)
+
+    async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
         metadata = None
-        if files and self.has_images and (folder := metadata_folder(self.uri)):
+        if self.has_images and (folder := metadata_folder(self.uri)):
             metadata = await self._files.room_for(folder)
         every = await self._host()
 
@@ -176,20 +180,25 @@ class LibvirtHypervisor:
                 version=self.version,
                 has_images=self.has_images,
             )
-            if snapshot and self._may_ask_qemu(facts):
+            free = info.state.active and not facts.holder  # QEMU answers by the monitor, at once
+            if snapshot and free and self.has_images and self._monitor_allowed:
                 facts.live_bitmaps.update(monitor.bitmaps(dom, info.disks))
             return facts, wants
 
         facts, wants = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
-        if files and self.has_images:
+        if self.has_images:
             await self._gatherer.add(facts, wants if snapshot else None)
             await self._gatherer.doubt(facts, lambda call: self._look(uuid, "", call, READ_SECONDS))
         if self.has_images and not facts.info.state.active:
-            facts = replace(facts, holder=await self._gatherer.writer(facts))
+            facts = replace(facts, holder=await self._gatherer.writer(facts.info))
         return facts
 
-    async def bare_facts(self, uuid: str) -> DomainFacts:
-        return await self.facts(uuid, files=False)
+    async def bare_facts(self, uuid: str) -> BareFacts:
+        ask = partial(reading.bare, images=self.has_images)
+        facts = await self._look(uuid, "cannot look at", ask, FACTS_SECONDS)
+        if self.has_images and not facts.info.state.active:
+            facts = replace(facts, holder=await self._gatherer.writer(facts.info))
+        return facts
 
     async def _host(self) -> ChainFacts:
         """Asked by itself: libvirt may try every QEMU there is before it answers the first time."""
@@ -198,11 +207,6 @@ class LibvirtHypervisor:
                 text = await self._alone("host", "", reading.capabilities, FACTS_SECONDS)
                 self.chains = external_xml.host(text, self.version)
         return self.chains
-
-    def _may_ask_qemu(self, facts: DomainFacts) -> bool:
-        """Whether it answers by the monitor, and at once."""
-        free = facts.info.state.active and not facts.holder
-        return free and self.has_images and self._monitor_allowed
 
     async def _chains(self, uuid: str) -> Chains:
         return await self._look(uuid, "cannot read", host.chains, CHAINS_SECONDS)
@@ -372,14 +376,8 @@ class LibvirtHypervisor:
         await self._act(uuid, f"delete snapshot {name} of", call)
 
     async def describe(self, uuid: str, name: str, text: str) -> None:
-        def call(dom: libvirt.virDomain) -> None:
-            secure = libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE
-            before = dom.snapshotLookupByName(name, 0).getXMLDesc(secure)
-            # with CURRENT, libvirt forgets what an external tree's reverts wrote (LIBVIRT.md 9.8)
-            redefine = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
-            dom.snapshotCreateXML(xml.described(before, text), redefine)
-
-        await self._act(uuid, f"describe snapshot {name} of", call)
+        what = f"describe snapshot {name} of"
+        await self._act(uuid, what, lambda d: reading.described(d, name, text))
 
     async def discard_saved_state(self, uuid: str) -> None:
         await self._act(uuid, "discard the saved state of", lambda d: d.managedSaveRemove(0))

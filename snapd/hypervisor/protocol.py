@@ -129,6 +129,18 @@ class DomainFacts:
     has_images: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class BareFacts:
+    """What a look after an act needs whatever came of it; as DomainFacts has them. names: of the
+    snapshots that libvirt lists; what these are is not asked, one by one."""
+
+    info: DomainInfo
+    names: frozenset[str]
+    inactive: tuple[Disk, ...]
+    inactive_xml: str
+    holder: str = ""
+
+
 class Hypervisor(Protocol):
     """One libvirt. Domains are named by UUID. Every call may raise Unavailable, NoSuchDomain,
     TimedOut or LibvirtError; those that change something, also OutcomeUnknown."""
@@ -179,7 +191,11 @@ class Hypervisor(Protocol):
         """UUID -> name of every domain; never waits for a VM."""
 
     async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
-        """A domain and its snapshots; waits for a stuck VM at most 5 s."""
+        """A domain and its snapshots; waits for a stuck VM at most 5 s. For the inventory alone,
+        since `unchanged` is about what was answered here last."""
+
+    async def domain(self, uuid: str) -> DomainInfo:
+        """The same without the snapshots."""
 
     async def unchanged(self, uuids: Collection[str]) -> set[str]:
         """Those that are proven to be as they were when they were last read, by few questions for
@@ -188,9 +204,9 @@ class Hypervisor(Protocol):
     async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
         """A deep look, for a preflight of a snapshot; waits for a stuck VM at most 20 s."""
 
-    async def bare_facts(self, uuid: str) -> DomainFacts:
-        """The same without what files and images say, but who writes to those of a VM that is
-        off."""
+    async def bare_facts(self, uuid: str) -> BareFacts:
+        """The same without what files, images and each snapshot say, but who writes to the images
+        of a VM that is off."""
 
     async def tags(self, info: DomainInfo, disks: Sequence[Disk]) -> dict[str, tuple[str, ...]]:
         """target -> names of the internal snapshots in its image, now. A disk whose image can't

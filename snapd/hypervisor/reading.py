@@ -12,6 +12,7 @@ import libvirt
 from ..errors import Changed
 from ..model import Disk, DomainInfo, SnapshotInfo, State
 from . import xml
+from .protocol import BareFacts
 
 _STATES = {
     libvirt.VIR_DOMAIN_RUNNING: State.RUNNING,
@@ -83,6 +84,24 @@ def inactive(dom: libvirt.virDomain) -> tuple[str, tuple[Disk, ...]]:
     """The secure inactive XML (never for the bus or a log), and the disks in it."""
     text = dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
     return text, xml.disks(ET.fromstring(text))
+
+
+def bare(dom: libvirt.virDomain, *, images: bool) -> BareFacts:
+    """What costs the same however many snapshots there are. images: there may be a holder. The
+    names come last: of what a holder made that is done by now, they have it."""
+    info = domain(dom)
+    text, disks = inactive(dom)
+    at_work = holder(dom, info.disks) if images else ""
+    names = frozenset(snap.getName() for snap in dom.listAllSnapshots(0))
+    return BareFacts(info, names, disks, text, at_work)
+
+
+def described(dom: libvirt.virDomain, name: str, text: str) -> None:
+    """Give a snapshot another description."""
+    before = dom.snapshotLookupByName(name, 0).getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE)
+    # with CURRENT, libvirt forgets what an external tree's reverts wrote (LIBVIRT.md 9.8)
+    redefine = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
+    dom.snapshotCreateXML(xml.described(before, text), redefine)
 
 
 def saved(dom: libvirt.virDomain, snapshot: str) -> ET.Element | None:

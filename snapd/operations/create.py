@@ -22,7 +22,7 @@ from ..errors import (
     Unavailable,
     Unsupported,
 )
-from ..hypervisor import DomainFacts
+from ..hypervisor import BareFacts, DomainFacts
 from ..journal import about
 from ..model import (
     Consistency,
@@ -190,15 +190,14 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     job.enter("verifying")
     facts = await facts_after(ctx, job, ran=State(intent["state"]).active)
     counts = await verify_tags(ctx, facts.info, targets, name)
-    listed = next((s for s in facts.snapshots if s.name == name), None)
-    if listed and not _ours(intent):
+    if name in facts.names and not _ours(intent):
         raise AlreadyExists(
             f"VM {facts.info.name}: another tool made a snapshot {name!r} at the same time; it is "
             "not ours, take another name",
             item=name,
             ways=("other-name",),
         )
-    unregistered = intent["way"] == Way.MONITOR and listed is None
+    unregistered = intent["way"] == Way.MONITOR and name not in facts.names
     if unregistered and not await _register(ctx, job, facts, counts):
         raise Undone
     picture = await ctx.inventory.refresh(uuid)
@@ -216,7 +215,7 @@ def _ours(intent: dict[str, Any]) -> bool:
     return not intent.get("refused")
 
 
-async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str, int]) -> bool:
+async def _register(ctx: Context, job: Job, facts: BareFacts, counts: dict[str, int]) -> bool:
     """Have libvirt know what the monitor took: in all disks or in none. False = nothing is there.
 
     Without images (the test driver) registering is the whole create.
@@ -242,14 +241,13 @@ async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str
     await ctx.frozen_guests.not_while_frozen(info)  # libvirt may wait 30 s for the VM's lock
     await job.intend({**intent, "registering": True}, begun=True)
     reverted = info.current != intent["parent"]
-    parents = {s.name for s in facts.snapshots}
     try:
         await ctx.hypervisor.register(
             info.uuid,
             name,
             intent["description"],
             intent["created"],
-            intent["parent"] if intent["parent"] in parents else "",
+            intent["parent"] if intent["parent"] in facts.names else "",
             list(intent["disks"]),
             intent["left_out"],
             intent["inactive_xml"],
@@ -267,7 +265,7 @@ async def _register(ctx: Context, job: Job, facts: DomainFacts, counts: dict[str
 
 
 async def _clear_up(
-    ctx: Context, facts: DomainFacts, intent: dict[str, Any], targets: list[str]
+    ctx: Context, facts: BareFacts, intent: dict[str, Any], targets: list[str]
 ) -> None:
     """libvirt died in the middle of its own create: there may be tags that it never lists, and a
     guest that nobody will have run on."""
@@ -277,7 +275,7 @@ async def _clear_up(
 
 
 async def _remove_half(
-    ctx: Context, facts: DomainFacts, intent: dict[str, Any], targets: list[str]
+    ctx: Context, facts: BareFacts, intent: dict[str, Any], targets: list[str]
 ) -> None:
     """A tag that libvirt doesn't know is of no use to anybody: a revert to it would tear disks.
 
@@ -305,7 +303,7 @@ async def _remove_half(
 
 
 async def _remove_offline(
-    ctx: Context, facts: DomainFacts, intent: dict[str, Any], targets: list[str]
+    ctx: Context, facts: BareFacts, intent: dict[str, Any], targets: list[str]
 ) -> list[str]:
     """Have libvirt know the tag, so that it deletes it (LIBVIRT.md 10); where it stays."""
     info, name = facts.info, intent["name"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from ..errors import SnapdError, TimedOut
-from ..hypervisor import DomainFacts, ImageCheck
+from ..hypervisor import BareFacts, DomainFacts, ImageCheck
 from ..model import Warned
 from .audit import complaint
 from .context import Context
@@ -34,15 +34,16 @@ async def check_images(
         except SnapdError as e:
             unchecked[disk.target] = e.message
     if any(c != ImageCheck() for c in found.values()):
-        info, _snapshots = await ctx.hypervisor.read(facts.info.uuid)
+        info = await ctx.hypervisor.domain(facts.info.uuid)
         if info.state.active:
             unchecked[info.name] = "it was started while its images were checked"
             return {}
     return found
 
 
-async def facts_after(ctx: Context, job: Job, *, ran: bool) -> DomainFacts:
-    """A look at the VM after an act that came to its end, for which files and images tell nothing.
+async def facts_after(ctx: Context, job: Job, *, ran: bool) -> BareFacts:
+    """A look at the VM after an act that came to its end, for which files and images tell nothing,
+    and before the inventory's: what that finds is of a VM that nobody was at work on any more.
     ran: the VM was at work before it; where it is off now, what that did to its images is said.
     Raises TimedOut while libvirt is still at it."""
     facts = await ctx.hypervisor.bare_facts(job.row.domain)

@@ -90,7 +90,7 @@ async def _verify_image(ctx: Context, job: Job, facts: DomainFacts, disk: DiskMe
         return
     said = complaint(check, name)
     if said and (check.errors or check.corruptions):
-        info, _snapshots = await ctx.hypervisor.read(facts.info.uuid)
+        info = await ctx.hypervisor.domain(facts.info.uuid)
         if not info.state.active:  # or it was started while it was checked
             raise Inconsistent(
                 f"VM {info.name}: the snapshot is merged and gone, but {said}",

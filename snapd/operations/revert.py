@@ -7,6 +7,7 @@ and a safety snapshot of the present is taken before, so that a revert can be un
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .. import names
@@ -197,7 +198,7 @@ async def _safety(ctx: Context, job: Job, facts: DomainFacts, key: SnapshotKey) 
 async def _reach(ctx: Context, job: Job, uuid: str, wanted: State) -> None:
     """Bring the VM into the state that was asked for, where the revert itself could not. A QEMU
     that had the snapshot's RAM and is gone again is not replaced: a boot is not what was asked."""
-    info, _snapshots = await ctx.hypervisor.read(uuid)
+    info = await ctx.hypervisor.domain(uuid)
     memory = bool((job.row.intent or {})["memory"])
     if wanted is State.SHUTOFF and info.state.active:
         job.enter("stopping", acting=True)
@@ -212,13 +213,10 @@ async def judge(ctx: Context, job: Job) -> Outcome:
     have to be taken for torn: the VM is then left as it is, and never started by us."""
     intent, uuid = _OLDER | (job.row.intent or {}), job.row.domain
     job.enter("verifying")
-    facts = await ctx.hypervisor.facts(uuid)
-    if facts.holder:
-        raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
-    picture = await ctx.inventory.refresh(uuid)
-    info = picture.info
+    facts = await _doubtful(ctx, uuid, intent)
+    info = (await ctx.inventory.refresh(uuid)).info
     outside = "external" in intent
-    if not intent["claimed"]:
+    if facts and not intent["claimed"]:
         if outside:
             moved = _moved(ctx, info, intent)
             await overlay_revert.unclaimed(ctx, job, facts, intent, moved=moved)
@@ -230,7 +228,7 @@ async def judge(ctx: Context, job: Job) -> Outcome:
             f"its current snapshot is {info.current or 'none'!r}; look at the VM before using it",
             item=intent["name"],
         )
-    if outside:
+    if facts and outside:
         overlay_revert.verify(job, facts, intent)
     elif ctx.hypervisor.has_images:
         await _verify_disks(ctx, info, intent)
@@ -243,7 +241,7 @@ async def judge(ctx: Context, job: Job) -> Outcome:
             ways=("discard-saved-state",),
         )
     if info.state.value != intent["wanted"]:
-        await warn_of_damage(ctx, job, facts)
+        await warn_of_damage(ctx, job, facts or await ctx.hypervisor.facts(uuid))
         raise Partial(
             f"VM {info.name} is reverted to {intent['name']!r}, but {info.state} instead of "
             f"{intent['wanted']}",
@@ -251,6 +249,17 @@ async def judge(ctx: Context, job: Job) -> Outcome:
             ways=("start",),
         )
     return await _finish(ctx, job, info, intent)
+
+
+async def _doubtful(ctx: Context, uuid: str, intent: Mapping[str, Any]) -> DomainFacts | None:
+    """The facts, where what came of it is to be told by them; None where libvirt said that it was
+    done and has changed no files. Raises TimedOut while libvirt is still at it."""
+    look = ctx.hypervisor
+    sure = intent["claimed"] and "external" not in intent
+    facts = await (look.bare_facts(uuid) if sure else look.facts(uuid))
+    if facts.holder:
+        raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
+    return facts if isinstance(facts, DomainFacts) else None
 
 
 async def _unclaimed(ctx: Context, job: Job, facts: DomainFacts, info: DomainInfo) -> None:

@@ -277,7 +277,7 @@ class FrozenGuests:
     async def _is_gone(self, guest: FrozenGuest) -> bool:
         """Whether what was frozen runs no more: the VM is off, or was started anew."""
         try:
-            info, _ = await self._hypervisor.read(guest.domain)
+            info = await self._hypervisor.domain(guest.domain)
         except NoSuchDomain:
             return True
         except SnapdError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from snapd.errors import SnapdError
-from snapd.hypervisor import DomainFacts, Hypervisor, ImageCheck
+from snapd.hypervisor import BareFacts, DomainFacts, Hypervisor, ImageCheck
 from snapd.inventory import Inventory
 from snapd.model import Disk, DomainInfo, SnapshotInfo, State
 from snapd.operations import Jobs, Operations, settling
@@ -61,8 +61,11 @@ class StandIn:
     async def unchanged(self, _uuids: Collection[str]) -> set[str]:
         return set()
 
-    async def bare_facts(self, uuid: str) -> DomainFacts:
-        return await self.facts(uuid)
+    async def domain(self, uuid: str) -> DomainInfo:
+        return (await self.read(uuid))[0]
+
+    async def bare_facts(self, uuid: str) -> BareFacts:
+        return bare(await self.facts(uuid))
 
     async def facts(self, _uuid: str, snapshot: str = "") -> DomainFacts:
         self._step("facts", done=False)
@@ -127,6 +130,11 @@ class StandIn:
 
     async def thaw(self, _uuid: str, _seconds: int) -> int:
         return 2
+
+
+def bare(facts: DomainFacts) -> BareFacts:
+    names = frozenset(s.name for s in facts.snapshots)
+    return BareFacts(facts.info, names, facts.inactive, facts.inactive_xml, facts.holder)
 
 
 def play(

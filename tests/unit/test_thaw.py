@@ -19,7 +19,7 @@ import pytest
 from snapd.errors import AgentUnavailable, LibvirtError, NoSuchDomain, TimedOut, Unavailable
 from snapd.hypervisor import DomainEvent, EventKind, Hypervisor
 from snapd.hypervisor.errormap import translate
-from snapd.model import DomainInfo, SnapshotInfo, State
+from snapd.model import DomainInfo, State
 from snapd.operations import quiesce, thaw
 from snapd.operations.quiesce import frozen
 from snapd.operations.thaw import FrozenGuest, FrozenGuests
@@ -68,10 +68,10 @@ class Guest:
         for call in self._told:
             call(on)
 
-    async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
+    async def domain(self, uuid: str) -> DomainInfo:
         if not self.instance:
             raise NoSuchDomain("no such VM")
-        return self.info, []
+        return self.info
 
     async def freeze(self, uuid: str, agent_timeout: int) -> int:
         self.on_disk = stored(self.folder)

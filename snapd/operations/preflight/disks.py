@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import AlreadyExists, PreflightFailed, Unsupported
-from ...hypervisor import SILENT, DomainFacts, ImageInfo, Unseen
+from ...hypervisor import SILENT, BareFacts, DomainFacts, ImageInfo, Unseen
 from ...model import Disk, DomainInfo
 from .blocker import Blocker
 
@@ -127,7 +127,7 @@ def _image_faults(disk: Disk, image: ImageInfo, name: str) -> Iterator[Blocker]:
         yield Blocker(AlreadyExists, "half-made", disk.target, why, ("other-name", "audit"))
 
 
-def monitor_blockers(facts: DomainFacts) -> Iterator[Blocker]:
+def monitor_blockers(facts: DomainFacts | BareFacts) -> Iterator[Blocker]:
     """What makes a running VM's snapshot without RAM unsafe: it is registered with the inactive
     configuration, and a revert to one that differs from the live one tears the disks."""
     live = {d.target: _identity(d) for d in facts.info.disks if d.device != "cdrom"}
