@@ -25,6 +25,9 @@ from .model import DomainInfo, SnapshotInfo
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 60.0
+REST_TIMES = 10
+"""So many times as long as a poll has kept a core busy, none follows: for VMs that run are read in
+full at each, and there may be a thousand."""
 BUSY_SECONDS = 5.0
 PARALLEL_READS = 4
 LOADING_WAIT = 10.0
@@ -37,12 +40,14 @@ _AT_REST = (EventKind.DEFINED, EventKind.UNDEFINED, EventKind.RENAMED, EventKind
 @dataclass(slots=True)
 class DomainPicture:
     """A domain and its snapshots (oldest first) as last read, at `checked`; error = why not.
-    derived: what others have worked out from it once, by a name of theirs."""
+    shows: the number of the last event that it is known to show all of. derived: what others have
+    worked out from it once, by a name of theirs."""
 
     info: DomainInfo
     snapshots: dict[str, SnapshotInfo] = field(default_factory=dict)
     checked: int = 0
     error: SnapdError | None = None
+    shows: int = field(default=0, compare=False)
     derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -81,9 +86,8 @@ class Inventory:
         self._clock = clock
         self._loaded = asyncio.Event()
         self._tried = asyncio.Event()
-        self._wanted: dict[str, None] = {}
-        self._looks: dict[str, asyncio.Task[None]] = {}
-        self._missed: set[str] = set()
+        self._wanted, self._looks = dict[str, None](), dict[str, asyncio.Task[None]]()
+        self._events, self._missed = 0, dict[str, int]()
         self._let_go: dict[str, float] = {}
         self._wake, self._want = asyncio.Event(), asyncio.Event()
         self._listeners: list[Callable[[Change], None]] = []
@@ -190,7 +194,7 @@ class Inventory:
     async def refresh(self, uuid: str) -> DomainPicture:
         """List one domain now, whoever asks; raises what the hypervisor raises."""
         async with self._locks.setdefault(uuid, asyncio.Lock()):
-            now = int(self._clock())
+            now, before = int(self._clock()), self._events
             try:
                 info, snapshots = await self.hypervisor.read(uuid)
             except NoSuchDomain:
@@ -204,8 +208,10 @@ class Inventory:
                 self._tell_active(uuid)
             picture = DomainPicture(info, {s.name: s for s in snapshots}, now)
             self._replace(uuid, picture)
-            if info.busy:  # its end sends no event of every job
+            if info.busy:  # what was told of may not be over; its end sends no event of every job
                 asyncio.get_running_loop().call_later(BUSY_SECONDS, self._look_idle, uuid)
+            else:
+                picture.shows = before
             return picture
 
     def _replace(self, uuid: str, picture: DomainPicture) -> None:
@@ -271,8 +277,9 @@ class Inventory:
     def _on_event(self, event: DomainEvent) -> None:
         if event.from_snapshot or not self._rests(event):
             self._tell_active(event.uuid)
+        self._events += 1
         if self._hold(event.uuid):
-            self._missed.add(event.uuid)
+            self._missed[event.uuid] = self._events
         else:
             self.look(event.uuid)
         if event.trigger and not event.from_snapshot:
@@ -295,19 +302,17 @@ class Inventory:
         """A domain was started, shut down or crashed: tell it where that was not our doing."""
         if self._is_ours(event.uuid):
             fields = about(uuid=event.uuid)
-            log.debug(
-                "VM %s: %s, taken for the doing of our job", event.uuid, event.trigger, extra=fields
-            )
+            log.debug("VM %s: %s, by our job", event.uuid, event.trigger, extra=fields)
             return
         for call in self._triggers:
             call(event.uuid, event.trigger)
 
     def let_go(self, uuid: str) -> None:
-        """Catch up on what happened while a job of ours was at work on the domain. Events come
-        from a queue of libvirt's, so one that the job caused may come after this."""
+        """Catch up on what was told of a domain after a job of ours had begun its last look at it.
+        Events come from a queue of libvirt's, so one that the job caused may come after this."""
         self._let_go[uuid] = time.monotonic()
-        if uuid in self._missed:
-            self._missed.discard(uuid)
+        picture = self.domains.get(uuid)
+        if self._missed.pop(uuid, 0) > (picture.shows if picture and not picture.error else 0):
             self.look(uuid)
 
     def _look_idle(self, uuid: str) -> None:
@@ -368,27 +373,26 @@ class Inventory:
         due, said = 0.0, ""
         loop = asyncio.get_running_loop()
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(max(due, loop.time() + 0.01)):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
             self._wake.clear()
             if not self.connected:
                 due = loop.time() + POLL_SECONDS
                 continue
             try:
                 if self.loading or loop.time() >= due:
-                    await self._read_everything()
-                    due = loop.time() + POLL_SECONDS
+                    pause = await self._read_everything()
+                    due = loop.time() + pause
                 said = ""
             except SnapdError as e:
                 level, said = logging.DEBUG if said == e.message else logging.WARNING, e.message
                 log.log(level, "the VMs could not be read: %s", e.message, extra=about(error=e))
                 due = min(due, loop.time() + 1)
 
-    async def _read_everything(self) -> None:
-        first = self.loading
+    async def _read_everything(self) -> float:
+        """Seconds until it is due again."""
+        first, begun = self.loading, time.process_time()
         if first:
             self.versions = await self.hypervisor.versions()
         await self.refresh_all()
@@ -398,3 +402,5 @@ class Inventory:
             self._want.set()
             log.info("read %d VMs at %s", len(self.domains), self.hypervisor.uri)
             self._told_status()
+        busy = 0 if first else time.process_time() - begun  # all are read but once in a connection
+        return max(POLL_SECONDS, REST_TIMES * busy)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from snapd.errors import Unavailable
-from snapd.hypervisor import Hypervisor
+from snapd.errors import NoSuchDomain, Unavailable
+from snapd.hypervisor import DomainEvent, EventKind, Hypervisor
 from snapd.inventory import Inventory
 from snapd.model import DomainInfo, SnapshotInfo
 from tests.unit.standin import StandIn
@@ -123,6 +123,100 @@ def test_vm_that_comes_while_all_are_listed_stays() -> None:
     asyncio.run(main())
 
 
+class Held:
+    """A VM that a job of ours is at work on."""
+
+    def __init__(self) -> None:
+        self.vm, self.held = StandIn(ON), True
+        self.inventory = Inventory(cast(Hypervisor, self.vm), lambda _uuid: self.held)
+
+    def event(self) -> None:
+        for call in self.vm.on_events:
+            call(DomainEvent(ON.uuid, EventKind.OTHER))
+
+    async def refresh(self, during: Callable[[], None] = lambda: None) -> None:
+        async def read(_uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
+            during()
+            return self.vm.info, []
+
+        self.vm.read = read  # type: ignore[method-assign]
+        await self.inventory.refresh(ON.uuid)
+
+    def looks(self) -> bool:
+        """Whether the end of the job has the VM listed again."""
+        self.inventory.let_go(ON.uuid)
+        return bool(self.inventory._wanted)
+
+
+def _held(body: Callable[[Held], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(body(Held()))
+
+
+def test_what_a_job_was_told_of_before_its_last_look_has_no_other_one_follow() -> None:
+    async def body(held: Held) -> None:
+        await held.refresh()
+        held.event()
+        await held.refresh()
+        assert not held.looks()
+        held.event()
+        assert held.looks()
+
+    _held(body)
+
+
+def test_what_happens_while_a_job_looks_or_later_is_looked_at_when_it_is_done() -> None:
+    async def during(held: Held) -> None:
+        await held.refresh(held.event)
+        assert held.looks()
+
+    async def later(held: Held) -> None:
+        held.event()
+        await held.refresh()
+        held.event()
+        assert held.looks()
+
+    async def unseen(held: Held) -> None:
+        held.event()
+        assert held.looks()
+
+    for body in (during, later, unseen):
+        _held(body)
+
+
+def test_what_a_look_could_not_show_is_looked_at_when_the_job_is_done() -> None:
+    def fails() -> None:
+        raise Unavailable("no answer")
+
+    async def failed(held: Held) -> None:
+        await held.refresh()
+        held.event()
+        with pytest.raises(Unavailable):
+            await held.refresh(fails)
+        assert held.looks()
+
+    async def half_done(held: Held) -> None:
+        """What somebody is at work on sends events before all of it is done."""
+        held.event()
+        held.vm.info = replace(ON, busy_since=1)
+        await held.refresh()
+        assert held.looks()
+
+    async def gone_between(held: Held) -> None:
+        held.event()
+        await held.refresh()
+        with pytest.raises(NoSuchDomain):
+            await held.refresh(_no_domain)
+        held.event()
+        assert held.looks()
+
+    for body in (failed, half_done, gone_between):
+        _held(body)
+
+
+def _no_domain() -> None:
+    raise NoSuchDomain("no such VM")
+
+
 class MostAreTheSame(OneIsStuck):
     """same: what is proven to be as it was."""
 
@@ -175,5 +269,32 @@ def test_poll_asks_libvirt_again_after_it_was_away() -> None:
             call(True)
         await inventory.refresh_all()
         assert vms.asked == {ON.uuid: 2, OTHER: 2}
+
+    asyncio.run(main())
+
+
+def test_poll_keeps_a_core_busy_for_a_tenth_of_the_time_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = 0.0
+    monkeypatch.setattr("time.process_time", lambda: cpu)
+
+    class Costly(OneIsStuck):
+        """A reading of it keeps a core busy so long."""
+
+        seconds = 4.0
+
+        async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
+            nonlocal cpu
+            cpu += self.seconds
+            return await super().read(uuid)
+
+    async def main() -> None:
+        vms = Costly()
+        inventory = Inventory(cast(Hypervisor, vms))
+        assert await inventory._read_everything() == 60  # the first of a connection comes but once
+        assert await inventory._read_everything() == 80
+        vms.seconds = 2.9
+        assert await inventory._read_everything() == 60
 
     asyncio.run(main())
