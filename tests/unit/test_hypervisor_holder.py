@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import libvirt
+import pytest
 
-from snapd.hypervisor import reading
+from snapd.hypervisor import BareFacts, reading
 from snapd.model import Disk
+from tests.unit.vms import ON
 
 DISKS = (Disk("vda", "/images/vda.qcow2", "qcow2"),)
 
@@ -62,3 +65,27 @@ def test_paused_vm_without_a_job_is_nobodys() -> None:
 def test_block_job_of_a_libvirt_that_is_at_work_on_nothing_is_told_by_its_disk() -> None:
     domain = Domain(libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_JOB_NONE, {"type": 4})
     assert _holder(domain) == "block job on vda"
+
+
+def test_names_are_listed_when_it_is_known_that_nobody_is_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a holder made that ended while it was looked for would be taken for not made else."""
+
+    class Listing:
+        names: tuple[str, ...] = ()
+
+        def listAllSnapshots(self, _flags: int) -> list[Any]:  # noqa: N802
+            return [SimpleNamespace(getName=lambda name=name: name) for name in self.names]
+
+    dom = Listing()
+
+    def ends(*_asked: Any) -> str:
+        dom.names = ("made",)
+        return ""
+
+    monkeypatch.setattr(reading, "domain", lambda _dom: ON)
+    monkeypatch.setattr(reading, "inactive", lambda _dom: ("<domain/>", ON.disks))
+    monkeypatch.setattr(reading, "holder", ends)
+    facts = reading.bare(cast(libvirt.virDomain, dom), images=True)
+    assert facts == BareFacts(ON, frozenset({"made"}), ON.disks, "<domain/>")
