@@ -30,7 +30,7 @@ def main() -> None:
             to.write(" ".join(f"{seconds * 1000:.1f}" for seconds in took) + "\n")
 
     inventory.Inventory.refresh_all = refresh_all  # type: ignore[method-assign]
-    inventory.POLL_SECONDS = PAUSE
+    inventory.POLL_SECONDS, inventory.REST_TIMES = PAUSE, 0
     program.main(sys.argv[2:])
 
 
