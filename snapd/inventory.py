@@ -24,10 +24,8 @@ from .journal import about
 from .model import DomainInfo, SnapshotInfo
 
 log = logging.getLogger(__name__)
-POLL_SECONDS = 60.0
-REST_TIMES = 10
-"""So many times as long as a poll has kept a core busy, none follows: for VMs that run are read in
-full at each, and there may be a thousand."""
+POLL_SECONDS, REST_TIMES = 60.0, 10
+"""After a poll: so long, and so many times as long as it has kept a core busy."""
 BUSY_SECONDS = 5.0
 PARALLEL_READS = 4
 LOADING_WAIT = 10.0
@@ -82,10 +80,8 @@ class Inventory:
         self.loading = True
         self.unread: dict[str, str] = {}
         self.checked, self.versions = 0, ("", "")
-        self._hold = hold
-        self._clock = clock
-        self._loaded = asyncio.Event()
-        self._tried = asyncio.Event()
+        self._hold, self._clock = hold, clock
+        self._loaded, self._tried = asyncio.Event(), asyncio.Event()
         self._wanted, self._looks = dict[str, None](), dict[str, asyncio.Task[None]]()
         self._events, self._missed = 0, dict[str, int]()
         self._let_go: dict[str, float] = {}
@@ -338,8 +334,7 @@ class Inventory:
         uuid = task.get_name()
         del self._looks[uuid]
         if not task.cancelled() and (error := task.exception()):
-            fields = about(uuid=uuid)
-            log.error("VM %s could not be looked at", uuid, exc_info=error, extra=fields)
+            log.error("VM %s could not be looked at", uuid, exc_info=error, extra=about(uuid=uuid))
         if uuid in self._wanted:
             self._want.set()
 
@@ -382,8 +377,7 @@ class Inventory:
                 continue
             try:
                 if self.loading or loop.time() >= due:
-                    pause = await self._read_everything()
-                    due = loop.time() + pause
+                    due = await self._read_everything() + loop.time()
                 said = ""
             except SnapdError as e:
                 level, said = logging.DEBUG if said == e.message else logging.WARNING, e.message
