@@ -6,9 +6,10 @@ variants. A dict's value of None is left out: nothing is invented for what isn't
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..wire.marshal import Rows
 from ..wire.values import Variant, variant
 from .contract import ContractError, Keys, Member
 
@@ -21,17 +22,27 @@ def results(member: Member, result: Any) -> list[Any]:
         values = (result,)
     else:
         values = tuple(result)
-    return arguments(member, values)
+    _count(member, values)
+    return [
+        _rows(member.keys, arg.name, value)
+        if arg.type == "aa{sv}" and arg.name in member.keys
+        else _pack(arg.type, member.keys, arg.name, value)
+        for arg, value in zip(member.outs, values, strict=True)
+    ]
 
 
 def arguments(member: Member, values: tuple[Any, ...]) -> list[Any]:
     """Out arguments of a method, or the arguments of a signal, in their order."""
-    if len(values) != len(member.outs):
-        raise ContractError(f"{member.name} has {len(member.outs)} values, got {len(values)}")
+    _count(member, values)
     return [
         _pack(arg.type, member.keys, arg.name, value)
         for arg, value in zip(member.outs, values, strict=True)
     ]
+
+
+def _count(member: Member, values: tuple[Any, ...]) -> None:
+    if len(values) != len(member.outs):
+        raise ContractError(f"{member.name} has {len(member.outs)} values, got {len(values)}")
 
 
 def property_value(member: Member, value: Any) -> Variant:
@@ -51,6 +62,25 @@ def _pack(kind: str, keys: Keys, place: str, value: Any) -> Any:
     if kind == "as" and not isinstance(value, (str, bytes)):
         return list(value)
     return value
+
+
+def _rows(keys: Keys, place: str, rows: Iterable[Mapping[str, Any]]) -> Rows:
+    """Rows of a list: there are thousands, so that nothing is made of each of their values but
+    where it has parts."""
+    types = keys[place]
+    of_parts = {key: kind for key, kind in types.items() if kind in _OF_PARTS}
+    packed = []
+    for row in rows:
+        if not row.keys() <= types.keys():
+            unknown = next(key for key in row if key not in types)
+            raise ContractError(f"{place} has no key {unknown}")
+        parts = {
+            key: _pack(kind, keys, f"{place}.{key}", row[key])
+            for key, kind in of_parts.items()
+            if row.get(key) is not None
+        }
+        packed.append({**row, **parts} if parts else row)
+    return Rows(types, packed)
 
 
 def _dict(keys: Keys, place: str, value: Mapping[str, Any]) -> dict[str, Variant]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from dbus_next.errors import InvalidSignatureError
 from dbus_next.signature import SignatureTree, SignatureType, Variant
@@ -59,6 +59,14 @@ class Buffer(bytearray):
 
 
 Writer = Callable[[Buffer, Any], None]
+
+
+class Rows(NamedTuple):
+    """The dicts of an aa{sv} as plain values: the type of each key, and the rows. None is left
+    out. It spares a Variant for each value of thousands of rows."""
+
+    kinds: Mapping[str, str]
+    rows: Sequence[Mapping[str, Any]]
 
 
 def _number(code: str, size: int) -> Writer:
@@ -183,6 +191,52 @@ def _named(buffer: Buffer, value: Any) -> None:
         buffer.depth -= nesting
 
 
+def _lasting(value: Rows) -> set[str]:
+    """Keys whose value is the same one in the first two rows: so it is in most of the others, as
+    the domain's name in a list of its snapshots, and its bytes are made once."""
+    if len(value.rows) < 2:
+        return set()
+    first, second = value.rows[:2]
+    simple = {key for key, kind in value.kinds.items() if kind in _BASIC and kind != "v"}
+    return {key for key in simple & first.keys() if second.get(key) is first[key]}
+
+
+def _write_rows(buffer: Buffer, value: Rows) -> None:
+    """Rows as the elements of an array."""
+    entries = {key: _entry(key, kind, buffer.repair) for key, kind in value.kinds.items()}
+    if any(buffer.depth + nesting > MAX_NESTING for _head, _write, nesting in entries.values()):
+        raise MarshalError(f"values nested more than {MAX_NESTING} deep")
+    # an entry begins at a multiple of 8, so how far a string's size is from its type is known
+    heads = {key: head + _PAD[-len(head) % 4] for key, (head, _write, _nesting) in entries.items()}
+    lasting, last = _lasting(value), dict[str, tuple[Any, bytes]]()
+    for row in value.rows:
+        buffer += _PAD[-len(buffer) % 4]
+        at = len(buffer)
+        buffer += b"\0\0\0\0"
+        buffer += _PAD[-len(buffer) % 8]
+        start = len(buffer)
+        for key, item in row.items():
+            if item is None:
+                continue
+            buffer += _PAD[-len(buffer) % 8]
+            if key in last and last[key][0] is item:
+                buffer += last[key][1]
+                continue
+            begun = len(buffer)
+            head, write, nesting = entries[key]
+            if write is _string:
+                buffer += heads[key]
+                _string(buffer, item)
+            else:
+                buffer += head
+                buffer.depth += nesting
+                write(buffer, item)
+                buffer.depth -= nesting
+            if key in lasting:
+                last[key] = item, bytes(buffer[begun:])
+        buffer[at : at + 4] = _uint32(len(buffer) - start)
+
+
 def _dict_items(kind: SignatureType) -> Writer:
     if [child.token for child in kind.children] == ["s", "v"]:
         return _named
@@ -201,6 +255,9 @@ def _list_items(kind: SignatureType) -> Writer:
     element = _writer(kind)
 
     def write(buffer: Buffer, value: Any) -> None:
+        if isinstance(value, Rows) and kind.signature == "a{sv}":
+            _write_rows(buffer, value)
+            return
         if not isinstance(value, (list, tuple)):
             raise MarshalError(f"{type(value).__name__} for an array")
         for item in value:

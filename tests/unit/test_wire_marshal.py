@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snapd.wire import marshal
-from snapd.wire.marshal import MarshalError, TooLarge
+from snapd.wire.marshal import MarshalError, Rows, TooLarge
 from snapd.wire.text import clean, one_line
 from snapd.wire.values import Variant, variant
 from tests.fakebus import read
@@ -139,6 +139,70 @@ def test_marshal_body_what_no_bus_takes_is_marshal_error(signature: str, body: A
 def test_marshal_body_nested_as_deep_as_dbus_allows_passes() -> None:
     assert marshal.marshal_body("v", [nested(62)])
     assert marshal.marshal_body("a{sv}", [{"a": nested(61)}])
+
+
+# ---- rows
+
+
+def as_variants(rows: Rows) -> list[dict[str, Variant]]:
+    """The same as what any a{sv} has."""
+    return [
+        {key: variant(rows.kinds[key], item) for key, item in row.items() if item is not None}
+        for row in rows.rows
+    ]
+
+
+@st.composite
+def table(draw: st.DrawFn) -> Rows:
+    """Rows of a few keys in any order, some without a value; names of any length."""
+    columns = draw(st.dictionaries(TEXT, typed(), max_size=5))
+    rows = []
+    for _ in range(draw(st.integers(0, 4))):
+        keys = draw(st.permutations([*columns]))[: draw(st.integers(0, 5))]
+        rows.append({key: draw(st.sampled_from([columns[key][1], None])) for key in keys})
+    return Rows({key: kind for key, (kind, _value) in columns.items()}, rows)
+
+
+@given(table(), TEXT)
+def test_rows_are_the_bytes_of_their_variants(rows: Rows, before: str) -> None:
+    for signature, wrap in (("saa{sv}s", False), ("svs", True)):
+        given_, wanted = (variant("aa{sv}", v) if wrap else v for v in (rows, as_variants(rows)))
+        made = marshal.marshal_body(signature, [before, given_, "end"])
+        assert made == marshal.marshal_body(signature, [before, wanted, "end"])
+
+
+def test_rows_are_repaired_as_all_strings_are() -> None:
+    rows = Rows({"Name": "s", "No\0te": "s"}, [{"Name": "a\0b"}, {"No\0te": "\udc80"}])
+    made = marshal.marshal_body("aa{sv}", [rows], repair=True)
+    assert made == marshal.marshal_body("aa{sv}", [as_variants(rows)], repair=True)
+    with pytest.raises(MarshalError):
+        marshal.marshal_body("aa{sv}", [Rows({"Name": "s"}, [{"Name": "a\0b"}])])
+
+
+@pytest.mark.parametrize(
+    ("signature", "kinds", "row"),
+    [
+        ("aa{sv}", {"A": "s"}, {"A": 1}),
+        ("aa{sv}", {"A": "s"}, {"B": "x"}),
+        ("aa{sv}", {"A": "u"}, {"A": -1}),
+        ("aa{sv}", {"A": "b"}, {"A": 1}),
+        ("aa{sv}", {"A": "as"}, {"A": "x"}),
+        ("aa{sv}", {"A": "ss"}, {"A": "x"}),
+        ("aa{sv}", {"A": "v"}, {"A": nested(61)}),
+        ("aa{ss}", {"A": "s"}, {"A": "x"}),
+    ],
+)
+def test_rows_that_do_not_fit_are_marshal_error(
+    signature: str, kinds: dict[str, str], row: dict[str, Any]
+) -> None:
+    with pytest.raises(MarshalError):
+        marshal.marshal_body(signature, [Rows(kinds, [row])])
+
+
+def test_rows_nested_as_deep_as_dbus_allows_pass() -> None:
+    deepest = Rows({"A": "v"}, [{"A": nested(59)}])
+    assert marshal.marshal_body("aa{sv}", [deepest])
+    assert marshal.marshal_body("aa{sv}", [as_variants(deepest)])
 
 
 @pytest.mark.parametrize(
