@@ -13,19 +13,18 @@ from typing import Any
 
 from dbus_next.signature import SignatureTree, SignatureType
 
-from .values import variant
+from .values import Variant
 
-Body = bytes | bytearray
-Reader = Callable[[Body, int], tuple[Any, int]]
+Reader = Callable[[bytes, int], tuple[Any, int]]
 """Of the bytes and where it begins, the value and where it has ended."""
 _NUMBERS = {"n": "h", "q": "H", "i": "i", "u": "I", "h": "I", "x": "q", "t": "Q", "d": "d"}
 _ON_EIGHT = "xtd({"
 
 
-def values(body: Body, order: str, signature: str) -> list[Any]:
+def values(given: bytes | bytearray, order: str, signature: str) -> list[Any]:
     """The values of a body. order: of its bytes, as struct has it, `<` or `>`. Raises ValueError,
     IndexError, struct.error."""
-    found, at = [], 0
+    body, found, at = bytes(given), [], 0
     for read in _readers(order, signature):
         value, at = read(body, at)
         found.append(value)
@@ -55,21 +54,21 @@ def _reader(order: str, kind: SignatureType) -> Reader:
 def _number(code: str) -> Reader:
     unpack, size = struct.Struct(code).unpack_from, struct.calcsize(code)
 
-    def read(body: Body, at: int) -> tuple[Any, int]:
+    def read(body: bytes, at: int) -> tuple[Any, int]:
         at += -at % size
         return unpack(body, at)[0], at + size
 
     return read
 
 
-def _byte(body: Body, at: int) -> tuple[Any, int]:
+def _byte(body: bytes, at: int) -> tuple[Any, int]:
     return body[at], at + 1
 
 
 def _boolean(order: str) -> Reader:
     number = _number(f"{order}I")
 
-    def read(body: Body, at: int) -> tuple[Any, int]:
+    def read(body: bytes, at: int) -> tuple[Any, int]:
         value, at = number(body, at)
         return bool(value), at
 
@@ -79,7 +78,7 @@ def _boolean(order: str) -> Reader:
 def _string(order: str) -> Reader:
     unpack = struct.Struct(f"{order}I").unpack_from
 
-    def read(body: Body, at: int) -> tuple[Any, int]:
+    def read(body: bytes, at: int) -> tuple[Any, int]:
         at += -at % 4 + 4
         end = at + unpack(body, at - 4)[0]
         return body[at:end].decode(), end + 1
@@ -87,23 +86,35 @@ def _string(order: str) -> Reader:
     return read
 
 
-def _signature(body: Body, at: int) -> tuple[Any, int]:
+def _signature(body: bytes, at: int) -> tuple[Any, int]:
     end = at + 1 + body[at]
     return body[at + 1 : end].decode(), end + 1
 
 
+@lru_cache(maxsize=1024)
+def _inner(order: str, name: bytes) -> tuple[str, SignatureType, Reader]:
+    """A variant's signature, its type, and what reads its value."""
+    signature = name.decode()
+    (kind,), (read,) = SignatureTree._get(signature).types, _readers(order, signature)
+    return signature, kind, read
+
+
 def _variant(order: str) -> Reader:
-    def read(body: Body, at: int) -> tuple[Any, int]:
-        signature, at = _signature(body, at)
-        (inner,) = _readers(order, signature)
-        value, at = inner(body, at)
-        return variant(signature, value), at
+    new = Variant.__new__
+
+    def read(body: bytes, at: int) -> tuple[Any, int]:
+        end = at + 1 + body[at]
+        signature, kind, inner = _inner(order, body[at + 1 : end])
+        made = new(Variant)
+        made.signature, made.type = signature, kind
+        made.value, at = inner(body, end + 1)
+        return made, at
 
     return read
 
 
 def _struct(fields: list[Reader]) -> Reader:
-    def read(body: Body, at: int) -> tuple[Any, int]:
+    def read(body: bytes, at: int) -> tuple[Any, int]:
         at += -at % 8
         made = []
         for field in fields:
@@ -116,9 +127,11 @@ def _struct(fields: list[Reader]) -> Reader:
 
 def _array(order: str, kind: SignatureType) -> Reader:
     unpack, item = struct.Struct(f"{order}I").unpack_from, _reader(order, kind)
+    if kind.token == "{":
+        key, value = (_reader(order, child) for child in kind.children)
     gap = 8 if kind.token in _ON_EIGHT else 1  # the size is on 4 bytes, which does for all others
 
-    def begin(body: Body, at: int) -> tuple[int, int]:
+    def begin(body: bytes, at: int) -> tuple[int, int]:
         at += -at % 4 + 4
         size = unpack(body, at - 4)[0]
         at += -at % gap
@@ -126,19 +139,19 @@ def _array(order: str, kind: SignatureType) -> Reader:
             raise ValueError(f"an array of {size} bytes is cut short")
         return at, at + size
 
-    def read_bytes(body: Body, at: int) -> tuple[Any, int]:
+    def read_bytes(body: bytes, at: int) -> tuple[Any, int]:
         at, end = begin(body, at)
-        return bytes(body[at:end]), end
+        return body[at:end], end
 
-    def read_dict(body: Body, at: int) -> tuple[Any, int]:
+    def read_dict(body: bytes, at: int) -> tuple[Any, int]:
         at, end = begin(body, at)
         made = {}
         while at < end:
-            (key, value), at = item(body, at)
-            made[key] = value
+            found, at = key(body, at + -at % 8)
+            made[found], at = value(body, at)
         return made, at
 
-    def read(body: Body, at: int) -> tuple[Any, int]:
+    def read(body: bytes, at: int) -> tuple[Any, int]:
         at, end = begin(body, at)
         made = []
         while at < end:
