@@ -169,16 +169,17 @@ def _bad_cursor(text: str) -> InvalidArgument:
 
 def _size(row: Row) -> int:
     """About the bytes that a row takes in a message."""
-    size = 16
-    for key, value in row.items():
-        size += 32 + len(key) + _content(value)
+    size = 16 + 32 * len(row) + sum(map(len, row))
+    for value in row.values():
+        kind = type(value)
+        if kind is str and value.isascii():  # first what is quick, and nearly all
+            size += len(value)
+        elif not (kind is int or kind is bool or value is None or value == []):
+            size += _content(value)
     return size
 
 
 def _content(value: Any) -> int:
-    kind = type(value)
-    if kind is int or kind is bool or value is None:  # first what is quick, and nearly all
-        return 0
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, Mapping):
