@@ -38,14 +38,13 @@ _AT_REST = (EventKind.DEFINED, EventKind.UNDEFINED, EventKind.RENAMED, EventKind
 @dataclass(slots=True)
 class DomainPicture:
     """A domain and its snapshots (oldest first) as last read, at `checked`; error = why not.
-    shows: the number of the last event that it is known to show all of. derived: what others have
-    worked out from it once, by a name of theirs."""
+    shows: all that was over by then, monotonic. derived: what others worked out from it once."""
 
     info: DomainInfo
     snapshots: dict[str, SnapshotInfo] = field(default_factory=dict)
     checked: int = 0
     error: SnapdError | None = None
-    shows: int = field(default=0, compare=False)
+    shows: float = field(default=-math.inf, compare=False)
     derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -83,8 +82,7 @@ class Inventory:
         self._hold, self._clock = hold, clock
         self._loaded, self._tried = asyncio.Event(), asyncio.Event()
         self._wanted, self._looks = dict[str, None](), dict[str, asyncio.Task[None]]()
-        self._events, self._missed = 0, dict[str, int]()
-        self._let_go: dict[str, float] = {}
+        self._missed, self._let_go = dict[str, float](), dict[str, float]()
         self._wake, self._want = asyncio.Event(), asyncio.Event()
         self._listeners: list[Callable[[Change], None]] = []
         self._status: list[Callable[[], None]] = []
@@ -190,7 +188,7 @@ class Inventory:
     async def refresh(self, uuid: str) -> DomainPicture:
         """List one domain now, whoever asks; raises what the hypervisor raises."""
         async with self._locks.setdefault(uuid, asyncio.Lock()):
-            now, before = int(self._clock()), self._events
+            now, before = int(self._clock()), time.monotonic()
             try:
                 info, snapshots = await self.hypervisor.read(uuid)
             except NoSuchDomain:
@@ -273,11 +271,10 @@ class Inventory:
     def _on_event(self, event: DomainEvent) -> None:
         if event.from_snapshot or not self._rests(event):
             self._tell_active(event.uuid)
-        self._events += 1
-        if self._hold(event.uuid):
-            self._missed[event.uuid] = self._events
-        else:
-            self.look(event.uuid)
+        over = event.at or time.monotonic()
+        self._missed[event.uuid] = max(over, self._missed.get(event.uuid, 0))
+        if not self._hold(event.uuid):
+            self._catch_up(event.uuid)
         if event.trigger and not event.from_snapshot:
             self._on_act(event)
 
@@ -307,8 +304,11 @@ class Inventory:
         """Catch up on what was told of a domain after a job of ours had begun its last look at it.
         Events come from a queue of libvirt's, so one that the job caused may come after this."""
         self._let_go[uuid] = time.monotonic()
-        picture = self.domains.get(uuid)
-        if self._missed.pop(uuid, 0) > (picture.shows if picture and not picture.error else 0):
+        self._catch_up(uuid)
+
+    def _catch_up(self, uuid: str) -> None:
+        over, picture = self._missed.pop(uuid, None), self.domains.get(uuid)
+        if over and (picture is None or picture.error or picture.shows <= over):
             self.look(uuid)
 
     def _look_idle(self, uuid: str) -> None:

@@ -38,13 +38,15 @@ class DomainEvent:
     """A lifecycle event: a hint to look again, never a fact to act on by itself.
 
     trigger: the word of a policy's `on` that it is an instance of: start, shutdown, crash; "" = of
-    none (a migration, a managed save, a revert).
+    none (a migration, a managed save, a revert). at: when it was over, by the monotonic clock, for
+    one that is told later than that; 0 = it is told at once.
     """
 
     uuid: str
     kind: EventKind
     from_snapshot: bool = False
     trigger: str = ""
+    at: float = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from ..errors import SnapdError
 from . import inotify
@@ -23,6 +25,8 @@ from .protocol import DomainEvent, EventKind
 log = logging.getLogger(__name__)
 GATHER_SECONDS = 0.2
 """From a first change until the VMs are told: libvirt writes several files in a row."""
+TAKES = 20
+"""So often what comes meanwhile is taken at once, each with its time; then together at the end."""
 REST_SECONDS = 0.3
 """From then until the next look; the kernel keeps what comes meanwhile."""
 RETRY_SECONDS = 600.0
@@ -113,27 +117,29 @@ class Watch:
         self.begun.set()
         self._was_watched = tree.watched
         while await tree.news(RETRY_SECONDS if tree.problem else None):
-            await asyncio.sleep(GATHER_SECONDS)
-            if not await tree.take():
+            if not await _gather(tree):
                 break
             if tree.came:
                 await asyncio.to_thread(tree.add_new)
                 self._say(tree.problem)
             if tree.changed:
                 await self._tell_of(tree.changed)
-                tree.changed = set()
+                tree.changed = {}
             await asyncio.sleep(REST_SECONDS)
 
-    async def _tell_of(self, changed: set[bytes] | None) -> None:
-        """changed: names of VMs, None = all. A name may be new, or another VM's than before."""
+    async def _tell_of(self, changed: Mapping[bytes, float] | None) -> None:
+        """changed: names of VMs, and when, None = all. A name may be new, or another VM's than
+        before."""
         try:
             names = await self._names()
         except SnapdError as e:  # when it answers again, all is read
             log.info("snapshot records have changed, and %s", e.message)
             return
         for uuid, name in names.items():
-            if changed is None or name.encode("utf-8", "surrogateescape") in changed:
-                self._tell(DomainEvent(uuid, EventKind.RECORDED))
+            at = 0.0 if changed is None else changed.get(name.encode("utf-8", "surrogateescape"))
+            if at is not None:
+                over = 0 if at == math.inf else at
+                self._tell(DomainEvent(uuid, EventKind.RECORDED, at=over))
 
     def _say(self, problem: str) -> None:
         if problem == self._said:
@@ -146,11 +152,25 @@ class Watch:
             log.info("others' snapshots are seen at once: %s is watched", folder)
 
 
+async def _gather(tree: _Tree) -> bool:
+    """Take in what comes in a while; False = begin anew."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + GATHER_SECONDS
+    for _ in range(TAKES):
+        if not await tree.take():
+            return False
+        if not await tree.news(until - loop.time()):
+            return True
+    await asyncio.sleep(until - loop.time())
+    return await tree.take()
+
+
 class _Tree:
     """The folder and those in it, while one inotify instance lasts. begin() and add_new() wait for
     the disk; nothing else may be called meanwhile.
 
-    problem: why not all of it is watched; changed: VMs whose records did; came: new folders.
+    problem: why not all of it is watched; changed: VMs whose records did, and when they had, by the
+    monotonic clock, infinity = it can't be told, as a new folder is watched later; came: those.
     """
 
     def __init__(self, kernel: Inotify, folder: bytes) -> None:
@@ -158,7 +178,7 @@ class _Tree:
         self._root, self._above, self._next = 0, 0, b""  # 0 = none
         self._vms: dict[int, bytes] = {}
         self.problem = ""
-        self.changed: set[bytes] = set()
+        self.changed: dict[bytes, float] = {}
         self.came: list[bytes] = []
 
     @property
@@ -227,15 +247,17 @@ class _Tree:
         name = self._vms.get(event.watch)
         if name is None:
             return not event.mask & inotify.OVERFLOW
-        self.changed.add(name)
+        when = time.monotonic()
         if event.mask & inotify.IGNORED:
             del self._vms[event.watch]
+            when = math.inf
+        self.changed[name] = max(self.changed.get(name, 0), when)
         return True
 
     def _in_folder(self, event: Event) -> bool:
         if event.mask & (inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.IGNORED):
             return False
-        self.changed.add(event.name)
+        self.changed[event.name] = math.inf
         if event.mask & (inotify.CREATE | inotify.MOVED_TO):
             self.came.append(event.name)
         elif event.mask & inotify.MOVED_FROM:

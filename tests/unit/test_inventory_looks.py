@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
@@ -130,9 +131,9 @@ class Held:
         self.vm, self.held = StandIn(ON), True
         self.inventory = Inventory(cast(Hypervisor, self.vm), lambda _uuid: self.held)
 
-    def event(self) -> None:
+    def event(self, kind: EventKind = EventKind.OTHER, at: float = 0) -> None:
         for call in self.vm.on_events:
-            call(DomainEvent(ON.uuid, EventKind.OTHER))
+            call(DomainEvent(ON.uuid, kind, at=at))
 
     async def refresh(self, during: Callable[[], None] = lambda: None) -> None:
         async def read(_uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
@@ -210,6 +211,35 @@ def test_what_a_look_could_not_show_is_looked_at_when_the_job_is_done() -> None:
         assert held.looks()
 
     for body in (failed, half_done, gone_between):
+        _held(body)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_record_that_is_told_of_late_is_looked_at_where_it_was_written_later(held: bool) -> None:
+    """libvirt's files are told of together, a while after; what was told at once is not lost."""
+
+    async def before(vm: Held) -> None:
+        vm.held = held
+        at = time.monotonic()
+        await vm.refresh()
+        vm.event(EventKind.RECORDED, at=at)
+        assert not vm.looks()
+
+    async def later(vm: Held) -> None:
+        vm.held = held
+        await vm.refresh()
+        vm.event(EventKind.RECORDED, at=time.monotonic())
+        assert vm.looks()
+
+    async def both(vm: Held) -> None:
+        vm.held = held
+        at = time.monotonic()
+        await vm.refresh()
+        vm.event()
+        vm.event(EventKind.RECORDED, at=at)
+        assert vm.looks()
+
+    for body in (before, later, both):
         _held(body)
 
 
