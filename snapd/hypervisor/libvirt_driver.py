@@ -107,6 +107,7 @@ class LibvirtHypervisor:
 
     def _opened(self, conn: libvirt.virConnect) -> None:
         self.version, self.chains = reading.version(conn.getLibVersion()), ChainFacts()
+        self._unchanged = Unchanged.at(self.uri)
 
         def tell(event: DomainEvent) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we are leaving
@@ -137,12 +138,13 @@ class LibvirtHypervisor:
 
     async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
         def ask(dom: libvirt.virDomain) -> tuple[bytes, host.Picture]:
-            files = self._unchanged.fingerprint(dom.name())  # before anything is read
-            return files, host.picture(dom, images=self.has_images)
+            return self._unchanged.around(
+                dom.name(), lambda: host.picture(dom, images=self.has_images)
+            )
 
         files, (info, snapshots, chains) = await self._look(uuid, "cannot read", ask, READ_SECONDS)
         self._names[uuid] = info.name  # it may be new since all were listed
-        self._unchanged.note(info, files)
+        self._unchanged.note(info, snapshots, files)
         if chains:
             self._users.remember(uuid, chains)
         return info, snapshots

@@ -4,7 +4,8 @@ libvirt keeps a VM's definition, each of its snapshots and a managed save in a f
 removes, it while it holds the VM's lock: whoever asks after that is answered by what the file has.
 So where none of a VM's files has changed since before it was read, and libvirt lists it as off as
 before, what was read still holds, and the poll needn't ask for it, call by call. What the files
-hold is libvirt's own business. Where they can't be looked at nothing is proven.
+hold is libvirt's own business. Where they can't be looked at, or may be another libvirt's (this one
+may be in a container, and its files with it), nothing is proven.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import libvirt
 
-from ..model import DomainInfo
+from ..model import DomainInfo, SnapshotInfo, State
 from .connection import Connections
 from .files import metadata_folder
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 _OFF = libvirt.VIR_CONNECT_LIST_DOMAINS_INACTIVE
 
 LONGEST_SECONDS = 86400.0
@@ -30,41 +35,71 @@ LONGEST_SECONDS = 86400.0
 SETTLED_SECONDS = 2.0
 """A file that was written so lately may be written again within one tick of the kernel's clock,
 and look the same."""
+LOOK_SECONDS = 5.0
+CLOCK_SECONDS = 86400.0
+"""By so much the clock may have been wrong when the host was booted."""
 SYSTEM = "/etc/libvirt/qemu"
+
+_Stamp = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """What a VM was when it was read. files: its fingerprint, taken before; at: when, by the
-    monotonic clock."""
+    """What a VM was when it was read. files: its fingerprint then; told: the hash of what was read;
+    at: when, by the monotonic clock."""
 
     name: str
     files: bytes
+    told: int
     at: float
 
 
 class Unchanged:
-    """Remembers what the files of each VM were like. metadata: the folder of libvirt's records of
-    snapshots, beside which is that of managed saves; definitions: that of its VMs; "" = none is
-    known."""
+    """Remembers, for one connection, what the files of each VM were like. metadata: the folder of
+    libvirt's records of snapshots, beside which is that of managed saves; definitions: that of its
+    VMs; "" = none is known. since: a folder of records that has not been touched since then is not
+    that of this libvirt."""
 
-    def __init__(self, metadata: str, definitions: str) -> None:
+    def __init__(self, metadata: str, definitions: str, since: float = 0.0) -> None:
         self._metadata, self._definitions = os.fsencode(metadata), os.fsencode(definitions)
         self._saves = os.path.dirname(self._metadata) + b"/save"  # noqa: PTH120  (bytes)
+        self._since = since
         self._marks: dict[str, _Mark] = {}
+        self._look: asyncio.Task[set[str]] | None = None
 
     @classmethod
     def at(cls, uri: str) -> Unchanged:
-        folder = metadata_folder(uri)
-        system = folder.startswith("/var/lib/")
-        return cls(folder, SYSTEM if system else folder.rpartition("/")[0])
+        folder = "" if "?" in uri else metadata_folder(uri)  # ?socket= may be any libvirt's
+        if not folder.startswith("/var/lib/"):
+            return cls(folder, folder.rpartition("/")[0])
+        # each time that it starts, that of the system sets the folder's owner
+        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return cls(folder, SYSTEM, booted - CLOCK_SECONDS)
 
-    def note(self, info: DomainInfo, files: bytes) -> None:
-        """What a VM was read as. files: the fingerprint from before, b"" = none could be taken."""
+    def around(self, name: str, read: Callable[[], T]) -> tuple[bytes, T]:
+        """What read() says of a VM, and the fingerprint of before; b"" = nothing can be proven of
+        it, or its files were written to meanwhile. Waits for the disk."""
+        files = self.fingerprint(name)
+        found = read()
+        return (files if files == self.fingerprint(name) else b""), found
+
+    def note(self, info: DomainInfo, snapshots: Sequence[SnapshotInfo], files: bytes) -> None:
+        """What a VM was read as. files: as around() has it."""
+        before = self._marks.pop(info.uuid, None)
         if not files or info.state.active or info.busy or not info.persistent:
-            self._marks.pop(info.uuid, None)
             return
-        self._marks[info.uuid] = _Mark(info.name, files, time.monotonic())
+        told = hash((replace(info, state=State.SHUTOFF), *snapshots))  # how it went off is in none
+        if before and (before.name, before.files) == (info.name, files) and before.told != told:
+            self._distrust(info.name)
+            return
+        self._marks[info.uuid] = _Mark(info.name, files, told, time.monotonic())
+
+    def _distrust(self, name: str) -> None:
+        """It has changed, and its files have not: they are not those of this libvirt."""
+        folder = os.fsdecode(self._metadata)
+        log.info("VM %s has changed, but %s has not: all VMs are read at each poll", name, folder)
+        self._metadata = b""
+        self._marks.clear()
 
     async def of(self, connections: Connections, uuids: Collection[str]) -> set[str]:
         """Those of these VMs that are proven to be as they were read last."""
@@ -76,8 +111,17 @@ class Unchanged:
             return {dom.UUIDString(): dom.name() for dom in conn.listAllDomains(_OFF)}
 
         off = await connections.read("cannot list the VMs", ask)
-        still = {uuid: name for uuid, name in off.items() if uuid in wanted}
-        return await asyncio.to_thread(self.proven, still)
+        for ran in self._marks.keys() - off.keys():
+            del self._marks[ran]
+        return await self._proven_in_time({u: name for u, name in off.items() if u in wanted})
+
+    async def _proven_in_time(self, off: Mapping[str, str]) -> set[str]:
+        """Nothing, where the disk doesn't answer; then at most one thread waits for it."""
+        if self._look and not self._look.done():
+            return set()
+        self._look = asyncio.create_task(asyncio.to_thread(self.proven, off))
+        done, _ = await asyncio.wait([self._look], timeout=LOOK_SECONDS)
+        return self._look.result() if done else set()
 
     def proven(self, off: Mapping[str, str]) -> set[str]:
         """Those of which what was read last still holds; waits for the disk. off: UUID -> name of
@@ -98,16 +142,8 @@ class Unchanged:
         told, or not yet."""
         if not self._metadata:
             return b""
-        part = name.encode("utf-8", "surrogateescape")
         try:
-            found = {b"": _stamp(os.stat(b"%b/%b.xml" % (self._definitions, part)))}  # noqa: PTH116
-            with contextlib.suppress(FileNotFoundError):
-                found[b"/"] = _stamp(os.stat(b"%b/%b.save" % (self._saves, part)))  # noqa: PTH116
-            with (
-                contextlib.suppress(FileNotFoundError),
-                os.scandir(b"%b/%b" % (self._metadata, part)) as records,
-            ):
-                found |= {record.name: _stamp(record.stat()) for record in records}
+            found = self._stamps(name.encode("utf-8", "surrogateescape"))
         except (OSError, ValueError):  # a NUL in the name
             return b""
         newest = max(max(stamp[:2]) for stamp in found.values())
@@ -115,6 +151,20 @@ class Unchanged:
             return b""
         return hashlib.blake2b(repr(sorted(found.items())).encode(), digest_size=16).digest()
 
+    def _stamps(self, name: bytes) -> dict[bytes, _Stamp]:
+        if os.stat(self._metadata).st_ctime < self._since:  # noqa: PTH116  (bytes)
+            raise FileNotFoundError
+        found = {b"": _stamp(os.stat(b"%b/%b.xml" % (self._definitions, name)))}  # noqa: PTH116
+        with contextlib.suppress(FileNotFoundError):
+            found[b"/"] = _stamp(os.stat(b"%b/%b.save" % (self._saves, name)))  # noqa: PTH116
+        try:
+            records = os.scandir(b"%b/%b" % (self._metadata, name))
+        except FileNotFoundError:  # there is no snapshot; one that goes while we look is an error
+            return found
+        with records:
+            return found | {record.name: _stamp(record.stat()) for record in records}
 
-def _stamp(found: os.stat_result) -> tuple[int, int, int, int]:
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+
+def _stamp(found: os.stat_result) -> _Stamp:
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return *times, found.st_ino, found.st_dev, found.st_size

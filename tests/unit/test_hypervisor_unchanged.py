@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from snapd.hypervisor import unchanged
 from snapd.hypervisor.unchanged import SETTLED_SECONDS, Unchanged
-from snapd.model import DomainInfo, State
-from tests.unit.vms import OFF, ON
+from snapd.model import DomainInfo, SnapshotInfo, State
+from tests.unit.vms import BEFORE, OFF, ON
 
 NAME, UUID = OFF.name, OFF.uuid
 LONG_AGO = time.time() - 1000
@@ -42,8 +45,14 @@ def write(path: Path, text: str = "<xml/>") -> None:
 def read(host: Path, info: DomainInfo = OFF) -> Unchanged:
     """Who has read the VM."""
     found = Unchanged(str(host / "snapshot"), str(host))
-    found.note(info, found.fingerprint(info.name))
+    look(found, info)
     return found
+
+
+def look(found: Unchanged, info: DomainInfo = OFF, *snapshots: SnapshotInfo) -> None:
+    """Read it again."""
+    files, _ = found.around(info.name, lambda: None)
+    found.note(info, snapshots, files)
 
 
 def proven(found: Unchanged, name: str = NAME) -> bool:
@@ -79,17 +88,92 @@ def test_unchanged_is_said_again_once_it_was_read_again(host: Path) -> None:
     found = read(host)
     write(host / "snapshot" / NAME / "two.xml")
     assert not proven(found)
-    found.note(OFF, found.fingerprint(NAME))
+    look(found)
     assert proven(found)
 
 
-def test_unchanged_needs_the_fingerprint_of_before_the_reading(host: Path) -> None:
-    """What is written while it is read is in none of the two: so it has to be read again."""
-    found = Unchanged(str(host / "snapshot"), str(host))
-    before = found.fingerprint(NAME)
-    write(host / "snapshot" / NAME / "two.xml")
-    found.note(OFF, before)
+def test_unchanged_is_not_said_of_what_was_written_while_it_was_read(host: Path) -> None:
+    """It may be in what was read, or not."""
+    found = read(host)
+    files, _ = found.around(NAME, lambda: write(host / "snapshot" / NAME / "two.xml"))
+    assert files == b""
+    found.note(OFF, [], files)
     assert not proven(found)
+
+
+def test_unchanged_is_said_no_more_once_a_vm_has_changed_without_its_files(
+    host: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The files here are left from another libvirt; this one has its own in a container."""
+    caplog.set_level("INFO")
+    found = read(host)
+    other = replace(OFF, uuid="22222222-2222-4222-8222-222222222299", name="other")
+    write(host / "other.xml")
+    look(found, other)
+    assert found.proven({UUID: NAME, other.uuid: "other"}) == {UUID, other.uuid}
+    look(found, replace(OFF, state=State.CRASHED))  # how it ended is in no file
+    assert proven(found) and not caplog.text
+    look(found, OFF, BEFORE)
+    assert caplog.text.count(f"VM {NAME} has changed, but {host}/snapshot has not") == 1
+    look(found, OFF, BEFORE)
+    look(found, other)
+    assert found.proven({UUID: NAME, other.uuid: "other"}) == set()
+
+
+def test_unchanged_is_not_said_where_no_libvirt_has_started_since_the_host_was_booted(
+    host: Path,
+) -> None:
+    folder = host / "snapshot"
+    started = folder.stat().st_ctime
+    for since, is_said in ((started - 1, True), (started + 1, False)):
+        found = Unchanged(str(folder), str(host), since)
+        look(found)
+        assert proven(found) is is_said
+
+
+def test_unchanged_is_not_said_where_a_file_cannot_be_looked_at(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that goes meanwhile: it must not seem that there never was a snapshot."""
+    (host / "snapshot" / NAME).rename(host / "away")
+    found = read(host)  # without a snapshot
+    (host / "away").rename(host / "snapshot" / NAME)
+    (host / "snapshot" / NAME / "gone.xml").symlink_to(host / "nowhere")
+    assert found.fingerprint(NAME) == b"" and not proven(found)
+    (host / "snapshot" / NAME / "gone.xml").unlink()
+    found = read(host)
+    assert proven(found)
+
+    def denied(_path: bytes) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert not proven(found)
+
+
+def test_unchanged_does_not_wait_for_a_disk_that_hangs(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unchanged, "LOOK_SECONDS", 0.05)
+    found, go_on, asked = read(host), threading.Event(), []
+
+    def hang(off: dict[str, str]) -> set[str]:
+        asked.append(off)
+        go_on.wait(10)
+        return set(off)
+
+    monkeypatch.setattr(found, "proven", hang)
+
+    async def main() -> None:
+        for _ in range(3):
+            assert await found._proven_in_time({UUID: NAME}) == set()
+        assert len(asked) == 1
+        go_on.set()
+        async with asyncio.timeout(5):
+            while not await found._proven_in_time({UUID: NAME}):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
@@ -134,10 +218,11 @@ def test_unchanged_is_said_for_a_day_at_most(host: Path, monkeypatch: pytest.Mon
 
 
 def test_unchanged_is_never_said_where_there_are_no_folders(host: Path) -> None:
-    for uri in ("test:///default", "qemu+ssh://host/system", "qemu://host/system"):
+    other = "qemu:///system?socket=/srv/other/libvirt-sock"
+    for uri in ("test:///default", "qemu+ssh://host/system", "qemu://host/system", other):
         found = Unchanged.at(uri)
-        assert found.fingerprint(NAME) == b""
-        found.note(OFF, found.fingerprint(NAME))
+        assert found.fingerprint(NAME) == b"" and not found._metadata
+        look(found)
         assert not proven(found)
 
 
