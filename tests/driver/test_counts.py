@@ -61,7 +61,8 @@ def reads(times: int, more: int = 0) -> Most:
 
 LIST = Row(Most(), Most(), Most(1))  # answered from memory: the reply is all
 PAGE = Row(Most(), Most(2), Most(1))  # how many there are, and those of the page
-# Facts are a read, the inactive XML and the checkpoints. A job's row is added in one statement;
+# Facts are a read, the inactive XML and the checkpoints; bare ones are a read, without the XML of
+# any snapshot, and the inactive XML. A job's row is added in one statement;
 # that it runs, each of its intents and its end are a transaction each (BEGIN, REPLACE, COMMIT), the
 # end with history and the snapshot's record in it. Of a job are told that it is there, its changes
 # and its end, and to its caller two replies.
@@ -76,23 +77,24 @@ TABLE = {
     "a record was written anew": Row(reads(1, more=1), Most(), Most()),
     # the same with one snapshot more; told are it, its being made, the one that was current, the VM
     "virsh made a snapshot": Row(reads(1, more=2), Most(), Most(4)),
-    # facts, the call, then facts and the picture with the new one. Five changes of the job
-    "create": Row(reads(3, more=8), Most(12), Most(13)),
-    # the same, but the call is that which registers it, after the second facts; that it is about to
+    # facts, the call, then bare facts and the picture with the new one. Five changes of the job
+    "create": Row(reads(2, more=15), Most(12), Most(13)),
+    # the same, but the call is that which registers it, after the bare facts; that it is about to
     # is an intent of its own, as is how long the guest stood still
-    "create of disks alone": Row(reads(3, more=7), Most(18), Most(14)),
-    # a look before the job, facts, the create of the safety snapshot, facts again, the call, a look
-    # for the state, facts and the picture, the time is set, and a look by libvirt's events
-    "revert": Row(reads(10, more=29), Most(23), Most(25)),
-    "revert without safety": Row(reads(6, more=12), Most(14), Most(11)),
-    # a look before the job, facts, the call, facts and the picture
-    "delete": Row(reads(4, more=6), Most(12), Most(12)),
+    "create of disks alone": Row(reads(2, more=15), Most(18), Most(14)),
+    # a look before the job, facts, the create of the safety snapshot, facts again, the call, the
+    # state, bare facts and the picture, which shows what libvirt's events were about; the time is
+    # set
+    "revert": Row(reads(6, more=49), Most(23), Most(25)),
+    "revert without safety": Row(reads(3, more=28), Most(14), Most(11)),
+    # a look before the job, facts, the call, bare facts and the picture
+    "delete": Row(reads(3, more=15), Most(12), Most(12)),
     "preview of a create": Row(reads(1, more=2), Most(), Most(1)),  # facts
     "preview of a revert": Row(reads(2, more=4), Most(), Most(1)),  # a look and facts
     "preview of a delete": Row(reads(2, more=2), Most(), Most(1)),  # a look and facts
     # a create of disks alone, the retention's job with a look, and in it a delete. Run and slot are
     # written before and after; the Manager tells of its next run
-    "slot": Row(reads(7, more=17), Most(43), Most(31)),
+    "slot": Row(reads(5, more=33), Most(43), Most(31)),
     # the list, and each VM; that nothing has changed is not told
     "poll": Row(Most(1, vm=8, snapshot=1), Most(), Most()),
 }
