@@ -11,24 +11,15 @@ from dataclasses import replace
 
 import libvirt
 
-from ..model import DomainInfo, SnapshotInfo
+from ..model import DomainInfo
 from .chains import Chain, Chains, Volume
 from .chains import chains as chains_of
 from .chains import volume as volume_of
 from .needs import Want
 from .protocol import Need
-from .reading import domain, gone_meanwhile, snapshots
+from .reading import gone_meanwhile
 
-Picture = tuple[DomainInfo, list[SnapshotInfo], Chains | None]
 _NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL)
-
-
-def picture(dom: libvirt.virDomain, *, images: bool) -> Picture:
-    """What a list shows of a domain and its snapshots, and its images, where there are any."""
-    info, found = domain(dom), None
-    with contextlib.suppress(libvirt.libvirtError):  # a pool's, which is not ours to tell
-        found = chains(dom) if images else None
-    return info, snapshots(dom, info.current), found
 
 
 def lacking(conn: libvirt.virConnect, wants: Iterable[Want]) -> list[Need]:

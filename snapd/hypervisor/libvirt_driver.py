@@ -26,6 +26,7 @@ from .images import ImageCheck, Images
 from .needs import Want, wanted
 from .outline import rolled_back
 from .overlays import LibvirtOverlays
+from .pictures import Picture, Pictures
 from .protocol import BareFacts, DomainEvent, DomainFacts
 from .unchanged import Unchanged
 from .users import Sources, Users
@@ -60,7 +61,7 @@ class LibvirtHypervisor:
         self._asked: asyncio.Task[ChainFacts] | None = None
         self._looking: dict[str, asyncio.Event] = {}
         self._names: dict[str, str] = {}
-        self._unchanged = Unchanged.at(uri)
+        self._unchanged, self._pictures = Unchanged.at(uri), Pictures(images=self.has_images)
         self._loop = asyncio.get_running_loop()
 
     def _name(self, uuid: str) -> str:
@@ -134,13 +135,12 @@ class LibvirtHypervisor:
             return {dom.UUIDString(): dom.name() for dom in conn.listAllDomains(0)}
 
         self._names = await self._connections.read("cannot list the VMs", ask)
+        self._pictures.forget(self._names)
         return dict(self._names)
 
     async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
-        def ask(dom: libvirt.virDomain) -> tuple[bytes, host.Picture]:
-            return self._unchanged.around(
-                dom.name(), lambda: host.picture(dom, images=self.has_images)
-            )
+        def ask(dom: libvirt.virDomain) -> tuple[bytes, Picture]:
+            return self._unchanged.around(dom.name(), partial(self._pictures.read, dom))
 
         files, (info, snapshots, chains) = await self._look(uuid, "cannot read", ask, READ_SECONDS)
         self._names[uuid] = info.name  # it may be new since all were listed

@@ -6,6 +6,7 @@ import contextlib
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import libvirt
 
@@ -64,15 +65,25 @@ def capabilities(conn: libvirt.virConnect) -> str:
     return str(conn.getCapabilities())
 
 
-def snapshots(dom: libvirt.virDomain, current: str | None = None) -> list[SnapshotInfo]:
+def snapshot(text: str) -> SnapshotInfo:
+    """What its XML says, which is not whether it is the current one."""
+    return xml.snapshot(text, current=False)
+
+
+def snapshots(
+    dom: libvirt.virDomain,
+    current: str | None = None,
+    say: Callable[[str], SnapshotInfo] = snapshot,
+) -> list[SnapshotInfo]:
     """Its snapshots, oldest first, as libvirt lists them; answers at once. current: which of them
-    is, "" = none, where that has just been asked."""
+    is, "" = none, where that has just been asked; say: what an XML says."""
     if current is None:
         current = _current(dom)
     found = []
     for snap in dom.listAllSnapshots(0):
         with gone_meanwhile(libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT):
-            found.append(xml.snapshot(snap.getXMLDesc(0), current=snap.getName() == current))
+            said = say(snap.getXMLDesc(0))
+            found.append(replace(said, current=True) if snap.getName() == current else said)
     return sorted(found, key=lambda s: (s.created, s.name))
 
 
