@@ -4,6 +4,7 @@ first look tells."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -16,11 +17,16 @@ REDEFINE = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
 CURRENT = REDEFINE | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
 
 
+HOST = """<node><domain type='test'><name>web</name><memory unit='MiB'>64</memory>
+<os><type>hvm</type></os></domain></node>"""
+
+
 @pytest.fixture
-def dom() -> Iterator[libvirt.virDomain]:
+def dom(tmp_path: Path) -> Iterator[libvirt.virDomain]:
     """A running VM with three snapshots."""
-    conn = libvirt.open("test:///default")
-    dom = conn.lookupByName("test")
+    (tmp_path / "host.xml").write_text(HOST)
+    conn = libvirt.open(f"test://{tmp_path}/host.xml")
+    dom = conn.lookupByName("web")
     for name in ("one", "two", "three"):
         make(dom, name)
     yield dom
