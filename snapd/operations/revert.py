@@ -255,7 +255,7 @@ async def _doubtful(ctx: Context, uuid: str, intent: Mapping[str, Any]) -> Domai
     """The facts, where what came of it is to be told by them; None where libvirt said that it was
     done and has changed no files. Raises TimedOut while libvirt is still at it."""
     look = ctx.hypervisor
-    sure = intent["claimed"] and "external" not in intent
+    sure = intent.get("claimed", False) and "external" not in intent
     facts = await (look.bare_facts(uuid) if sure else look.facts(uuid))
     if facts.holder:
         raise TimedOut(f"VM {facts.info.name}: {facts.holder} is not done yet")
