@@ -77,7 +77,7 @@ def _rows(keys: Keys, place: str, rows: Iterable[Mapping[str, Any]]) -> Rows:
         parts = {
             key: _pack(kind, keys, f"{place}.{key}", row[key])
             for key, kind in of_parts.items()
-            if row.get(key) is not None
+            if row.get(key) is not None and not (kind == "as" and type(row[key]) in (tuple, list))
         }
         packed.append({**row, **parts} if parts else row)
     return Rows(types, packed)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from snapd.wire import paths
-from snapd.wire.values import unwrap
+from snapd.wire.unmarshal import values
+from snapd.wire.values import Variant, unwrap
 from tests.bus import private_bus
 from tests.client import INTERFACE, Client
 from tests.driver.house import House
+from tests.driver.raw import RETURN, Raw
+from tests.turns import BLOCKED_MS
 
 MANAGER = f"{INTERFACE}.Manager"
 
@@ -56,3 +60,27 @@ def test_calls_three_clients_on_system_limits_all_answered(tmp_path: Path) -> No
         finally:
             print(house.daemon.log)
             house.close()
+
+
+def test_lists_of_twenty_clients_at_once_are_whole_and_block_nobody(house: House) -> None:
+    """Some leave before they are told; what they asked for holds up nobody."""
+    house.host_of(1, 2000)
+    house.start().rows("ListSnapshots", "", limit=1)
+    house.longest_turn()
+    every, deep = {f"s-{n}" for n in range(2000)}, {"limit": Variant("u", 10_000)}
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Raw(house.address)) for _ in range(24)]
+        for each in clients:
+            each.send(each.made("ListSnapshots", "sa{sv}", ["", deep]))
+        for gone in clients[::6]:
+            gone.socket.close()
+        for each in [c for n, c in enumerate(clients) if n % 6]:
+            reply = each.answers(each.serial)[each.serial]
+            assert reply.kind == RETURN
+            rows, info = unwrap(values(reply.body, "<", "aa{sv}a{sv}"))
+            assert ({row["Name"] for row in rows}, len(rows)) == (every, 2000)
+            assert (info["Total"], info["Next"]) == (2000, "")
+    cpu, clock = house.longest_turn()
+    print(f"longest turn {cpu:.0f} ms of CPU time, {clock:.0f} ms by the clock")
+    assert cpu < BLOCKED_MS
+    assert house.client.rows("ListDomains", limit=1)

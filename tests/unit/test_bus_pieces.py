@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import selectors
 import time
 from collections.abc import Coroutine
@@ -14,10 +15,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from snapd.bus import contract
+from snapd.bus import contract, pack
 from snapd.bus.listing import Lister, Row
+from snapd.bus.objects import SnapshotObject
 from snapd.bus.pieces import SECONDS, Pieces
 from snapd.bus.policy_methods import PolicyMethods
+from snapd.hypervisor import ChainFacts
+from snapd.inventory import DomainPicture
+from snapd.model import DomainInfo, Snapshot, SnapshotInfo, State
 from snapd.planning.schedule import fires, parse
 
 MANY = 20
@@ -171,5 +176,31 @@ def test_slots_of_a_schedule_that_are_far_apart_are_found_in_pieces(turns: Turns
         found = await methods.preview_schedule(cast("Any", None), "leap", options)
         assert found == list(islice(fires(parse(leap), now, ZoneInfo(zone)), 1000))
         assert turns.number - begun > 3
+
+    run(turns, main())
+
+
+def test_rows_of_snapshots_are_nothing_for_the_collector_of_garbage(turns: Turns) -> None:
+    """It looks at all that it knows of, within one turn, the more often the more there is."""
+    infos = [SnapshotInfo(f"s{n}", n, State.RUNNING, disks=("vda", "vdb")) for n in range(300)]
+    picture = DomainPicture(DomainInfo("u", "vm", State.RUNNING), {i.name: i for i in infos})
+    hypervisor = SimpleNamespace(has_images=True, chains=ChainFacts())
+    rooms = cast("Any", SimpleNamespace(hypervisor=hypervisor))
+    gc.collect()  # which finds that tuples of strings are nothing for it
+    lister = Lists(turns, 0).lister
+    member = contract.load()["org.virtsnap.Snapd1.Manager"].methods["ListSnapshots"]
+
+    async def main() -> None:
+        page = await lister.objects(
+            "org.virtsnap.Snapd1.Snapshot",
+            [Snapshot("u", "vm", info) for info in infos],
+            lambda snapshot: (snapshot.info.created,),
+            lambda snapshot: SnapshotObject(rooms, picture, snapshot),
+            OPTIONS | {"limit": 1000},
+        )
+        (rows, _info) = pack.results(member, page)
+        assert len(rows.rows) == 300
+        assert rows.rows[0]["Disks"] == ("vda", "vdb")
+        assert not any(gc.is_tracked(row) for row in rows.rows)
 
     run(turns, main())
