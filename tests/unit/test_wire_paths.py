@@ -59,6 +59,14 @@ def test_encode_any_text_is_systemds_label_and_comes_back(text: str) -> None:
     assert paths.is_path("/" + label)
 
 
+def test_label_longer_than_any_name_is_not_read() -> None:
+    """A caller may send one of a mebibyte, which took longer than a thousand calls."""
+    name = "\u2603" * (paths.MAX_LABEL // 9)
+    assert paths.decode(paths.encode(name)) == name
+    assert paths.decode(paths.encode(name + "\u2603")) is None
+    assert paths.parse(paths.snapshot(UUID, name * 2)) is None
+
+
 @pytest.mark.parametrize("label", ["a_2Db", "a-b", "_zz", "a_", "_61", "1", "_c3", "", "a\n"])
 def test_decode_label_that_is_not_canonical_none(label: str) -> None:
     assert paths.decode(label) is None
