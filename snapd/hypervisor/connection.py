@@ -27,7 +27,9 @@ from .loop import EventLoop
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
+KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 10, 1
+"""One that says nothing for 20 s is dead. More than the 5 s after which libvirtd asks us itself: as
+long as it does we need not, and wake up less."""
 PROBE_SECONDS = 120.0
 """Where libvirt answers no keepalive; where it does, that tells much sooner."""
 OPEN_SECONDS = 20.0

@@ -131,11 +131,9 @@ class LibvirtHypervisor:
         return await self._connections.read("cannot ask libvirt for its version", reading.versions)
 
     async def list_domains(self) -> dict[str, str]:
-        def ask(conn: libvirt.virConnect) -> dict[str, str]:
-            return {dom.UUIDString(): dom.name() for dom in conn.listAllDomains(0)}
-
-        self._names = await self._connections.read("cannot list the VMs", ask)
+        self._names, off = await self._connections.read("cannot list the VMs", reading.names)
         self._pictures.forget(self._names)
+        self._unchanged.listed(off)
         return dict(self._names)
 
     async def read(self, uuid: str) -> tuple[DomainInfo, list[SnapshotInfo]]:
@@ -150,7 +148,7 @@ class LibvirtHypervisor:
         return info, snapshots
 
     async def unchanged(self, uuids: Collection[str]) -> set[str]:
-        return await self._unchanged.of(self._connections, uuids)
+        return await self._unchanged.of(uuids)
 
     async def domain(self, uuid: str) -> DomainInfo:
         return await self._look(uuid, "cannot read", reading.domain, READ_SECONDS)

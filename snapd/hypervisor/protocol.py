@@ -200,8 +200,8 @@ class Hypervisor(Protocol):
         """The same without the snapshots."""
 
     async def unchanged(self, uuids: Collection[str]) -> set[str]:
-        """Those that are proven to be as they were when they were last read, by few questions for
-        all of them. Of the others nothing is known."""
+        """Those that are proven to be as they were when they were last read, without a question, by
+        what list_domains has said right before. Of the others nothing is known."""
 
     async def facts(self, uuid: str, snapshot: str = "") -> DomainFacts:
         """A deep look, for a preflight of a snapshot; waits for a stuck VM at most 20 s."""

@@ -29,6 +29,12 @@ JOB_GRACE = 1.0
 RAW_NVRAM_OFF = 9_003_000  # libvirt that snapshots a VM with a raw NVRAM while it is off
 
 
+def names(conn: libvirt.virConnect) -> tuple[dict[str, str], dict[str, str]]:
+    """UUID -> name of every domain, and those that are off; one question to libvirt."""
+    found = [(dom.UUIDString(), dom.name(), dom.ID()) for dom in conn.listAllDomains(0)]
+    return {u: name for u, name, _ in found}, {u: name for u, name, n in found if n < 0}
+
+
 def domain(dom: libvirt.virDomain) -> DomainInfo:
     """What a list shows of a domain. XMLDesc may wait behind a stuck VM (LIBVIRT.md 9)."""
     state, reason = dom.state()

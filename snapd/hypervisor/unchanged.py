@@ -20,15 +20,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import libvirt
-
 from ..model import DomainInfo, SnapshotInfo, State
-from .connection import Connections
 from .files import metadata_folder
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_OFF = libvirt.VIR_CONNECT_LIST_DOMAINS_INACTIVE
 
 LONGEST_SECONDS = 86400.0
 """So often it is read all the same."""
@@ -65,6 +61,7 @@ class Unchanged:
         self._saves = os.path.dirname(self._metadata) + b"/save"  # noqa: PTH120  (bytes)
         self._since = since
         self._marks: dict[str, _Mark] = {}
+        self._off: Mapping[str, str] = {}
         self._look: asyncio.Task[set[str]] | None = None
 
     @classmethod
@@ -101,19 +98,18 @@ class Unchanged:
         self._metadata = b""
         self._marks.clear()
 
-    async def of(self, connections: Connections, uuids: Collection[str]) -> set[str]:
-        """Those of these VMs that are proven to be as they were read last."""
-        wanted = self._marks.keys() & set(uuids)
-        if not wanted:
-            return set()
-
-        def ask(conn: libvirt.virConnect) -> dict[str, str]:
-            return {dom.UUIDString(): dom.name() for dom in conn.listAllDomains(_OFF)}
-
-        off = await connections.read("cannot list the VMs", ask)
+    def listed(self, off: Mapping[str, str]) -> None:
+        """UUID -> name of each VM that libvirt has just listed as off. Once, of() goes by it."""
+        self._off = off
         for ran in self._marks.keys() - off.keys():
             del self._marks[ran]
-        return await self._proven_in_time({u: name for u, name in off.items() if u in wanted})
+
+    async def of(self, uuids: Collection[str]) -> set[str]:
+        """Those of these VMs that are proven to be as they were read last, by a listing that is as
+        new as can be."""
+        off, self._off = self._off, {}
+        wanted = self._marks.keys() & off.keys() & set(uuids)
+        return await self._proven_in_time({u: off[u] for u in wanted}) if wanted else set()
 
     async def _proven_in_time(self, off: Mapping[str, str]) -> set[str]:
         """Nothing, where the disk doesn't answer; then at most one thread waits for it."""

@@ -91,7 +91,7 @@ def test_whatever_libvirt_does_to_a_vm_that_is_off_shows_in_its_files(
             if not what.startswith("saved"):  # so it runs, and is read at each poll
                 before = await settled(hypervisor, uuid, what)
             await asyncio.to_thread(act, guest)
-            assert await hypervisor.unchanged([uuid]) == set(), what
+            assert await proven(hypervisor, uuid) == set(), what
             assert await hypervisor.read(uuid) != before or what in UNSEEN, what
         await settled(hypervisor, uuid, "the end")
 
@@ -116,15 +116,21 @@ def test_files_that_are_not_this_libvirts_prove_nothing_once_that_shows(
         hypervisor._unchanged = unchanged.Unchanged(str(records), str(definitions))
         await settled(hypervisor, uuid, "elsewhere")
         await asyncio.to_thread(guest.virsh, "snapshot-create-as", "one")
-        assert await hypervisor.unchanged([uuid]) == {uuid}  # nobody can know yet
+        assert await proven(hypervisor, uuid) == {uuid}  # nobody can know yet
         for _ in range(2):
             _info, (one,) = await hypervisor.read(uuid)
-            assert (one.name, await hypervisor.unchanged([uuid])) == ("one", set())
+            assert (one.name, await proven(hypervisor, uuid)) == ("one", set())
 
     try:
         ask(play)
     finally:
         guest.remove()
+
+
+async def proven(hypervisor: LibvirtHypervisor, uuid: str) -> set[str]:
+    """As a poll asks."""
+    await hypervisor.list_domains()
+    return await hypervisor.unchanged([uuid])
 
 
 async def settled(hypervisor: LibvirtHypervisor, uuid: str, what: str) -> Any:
@@ -133,6 +139,6 @@ async def settled(hypervisor: LibvirtHypervisor, uuid: str, what: str) -> Any:
         while True:
             await asyncio.sleep(0.1)
             found = await hypervisor.read(uuid)
-            if await hypervisor.unchanged([uuid]) == {uuid}:
+            if await proven(hypervisor, uuid) == {uuid}:
                 assert await hypervisor.read(uuid) == found, what
                 return found

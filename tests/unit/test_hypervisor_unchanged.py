@@ -241,3 +241,23 @@ def test_unchanged_of_odd_names_is_never_an_error(host: Path) -> None:
     assert found.fingerprint("ü x")
     for name in ("", ".", "..", "a\0b", "\udcff", "x" * 300):
         assert found.fingerprint(name) == b""
+
+
+def test_unchanged_is_said_once_for_each_listing_and_never_again_of_what_ran(host: Path) -> None:
+    found = read(host)
+
+    async def main() -> None:
+        assert await found.of([UUID]) == set()  # nobody has said that it is off
+        found.listed({UUID: NAME, "another": "other"})
+        assert await found.of([UUID, "another"]) == {UUID}
+        assert await found.of([UUID]) == set()
+        found.listed({UUID: NAME})
+        assert await found.of(["another"]) == set()
+        found.listed({})
+        found.listed({UUID: NAME})
+        assert await found.of([UUID]) == set()
+        look(found)
+        found.listed({UUID: NAME})
+        assert await found.of([UUID]) == {UUID}
+
+    asyncio.run(main())
