@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from ..journal import about
 from ..model import DomainInfo, SnapshotInfo, State
 from .files import metadata_folder
 
@@ -87,14 +88,18 @@ class Unchanged:
             return
         told = hash((replace(info, state=State.SHUTOFF), *snapshots))  # how it went off is in none
         if before and (before.name, before.files) == (info.name, files) and before.told != told:
-            self._distrust(info.name)
+            self._distrust(info)
             return
         self._marks[info.uuid] = _Mark(info.name, files, told, time.monotonic())
 
-    def _distrust(self, name: str) -> None:
+    def _distrust(self, info: DomainInfo) -> None:
         """It has changed, and its files have not: they are not those of this libvirt."""
-        folder = os.fsdecode(self._metadata)
-        log.info("VM %s has changed, but %s has not: all VMs are read at each poll", name, folder)
+        log.info(
+            "VM %s has changed, but %s has not: all VMs are read at each poll",
+            info.name,
+            os.fsdecode(self._metadata),
+            extra=about(uuid=info.uuid),
+        )
         self._metadata = b""
         self._marks.clear()
 
