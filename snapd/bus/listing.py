@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ..errors import InvalidArgument
 from ..inventory import Inventory
 from .contract import Contract, snake
-from .pieces import Pieces
+from .pieces import FEW, SECONDS, Pieces
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -80,9 +80,9 @@ class Lister:
     async def fitting(self, items: Iterable[T], row: Callable[[T], Row]) -> list[Row]:
         """The rows of as many items, from the first, as a page holds."""
         rows: list[Row] = []
-        size, until = 0, 0.0
-        for item in items:
-            if time.monotonic() > until:
+        size, until = 0, time.monotonic() + SECONDS
+        for count, item in enumerate(items):
+            if count == FEW or time.monotonic() > until:
                 until = await self.pieces.next()
             rows.append(row(item))
             size += _size(rows[-1])

@@ -14,9 +14,10 @@ from ..wire import paths
 from . import verbs
 from .contract import Contract
 from .job_object import JobObject
-from .listing import Lister, Row, cursor, later, limit_of, number, pick
+from .listing import MANY, Lister, Row, cursor, later, limit_of, number, pick
 from .objects import DomainObject, PolicyObject, SnapshotObject
 from .ownership_methods import METHODS, OwnershipMethods
+from .pieces import SECONDS
 from .policy_methods import PolicyMethods
 from .preview_methods import PreviewMethods
 from .rooms import Rooms
@@ -108,14 +109,14 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
         sifted = any(options[name] for name in ("origin", "policy", "kind"))
         after, room = cursor(options)[:2], limit_of(options)
         found: list[tuple[DomainPicture, Snapshot]] = []
-        total, until = 0, 0.0
+        total, until = 0, time.monotonic() + SECONDS
         for picture in sorted(pictures, key=lambda p: (p.info.name, p.info.uuid)):
             place = [picture.info.name, picture.info.uuid]
             on_page = room >= 0 and (place == after or later(place, after))
             if not (on_page or sifted):
                 total += len(picture.snapshots)
                 continue
-            if time.monotonic() > until:
+            if len(picture.snapshots) >= MANY or time.monotonic() > until:
                 until = await self._lister.pieces.next()
             here = [s for s in self._rooms.catalog.of(picture) if _wanted(s, options)]
             total += len(here)

@@ -11,15 +11,19 @@ import time
 
 SECONDS = 0.005
 """What a piece may take; loops look at the clock after each item."""
+FEW = 64
+"""Items that are no long work yet."""
 
 
 class Pieces:
-    """Who has long work to do awaits next() before it begins, and whenever a piece is over:
+    """Who has long work to do awaits next() as soon as that shows, and whenever a piece is over:
 
-    until = 0.0
-    for item in items:
-        if time.monotonic() > until:
+    until = time.monotonic() + SECONDS
+    for count, item in enumerate(items):
+        if count == FEW or time.monotonic() > until:
             until = await pieces.next()
+
+    What is short waits for nobody: thousands of small lists would come faster than they go.
     """
 
     def __init__(self) -> None:

@@ -21,6 +21,7 @@ from ..settings import (
 from ..wire import paths
 from . import verbs
 from .listing import Lister, Row, pick
+from .pieces import SECONDS
 from .reloading import reload
 from .rooms import Rooms
 from .router import Call
@@ -85,7 +86,7 @@ class PolicyMethods:
     async def _fires(self, policy: Policy, after: int, count: int) -> list[int]:
         if not policy.schedule:
             return []
-        begin, until = after or int(self._rooms.clock()), 0.0
+        begin, until = after or int(self._rooms.clock()), time.monotonic() + SECONDS
         found: list[int] = []
         for slot in islice(fires(parse(policy.schedule), begin, load_zone(policy.timezone)), count):
             if time.monotonic() > until:

@@ -44,7 +44,7 @@ from ..wire.values import Variant, parse_options, unwrap
 from . import pack
 from .contract import Contract, Interface, Member
 from .intake import AT_ONCE, WAITING, Intake
-from .pieces import Pieces
+from .pieces import FEW, SECONDS, Pieces
 from .signals import Bus, Signals
 from .standard import DOCTYPE, INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES
 
@@ -301,9 +301,9 @@ class Router:
         return self._signals.values(obj, members)
 
     async def _get_managed_objects(self, path: str, _obj: Any) -> Mapping[str, Any]:
-        found, until = {}, 0.0
-        for member in self._objects.members(path) or ():
-            if time.monotonic() > until:
+        found, until = {}, time.monotonic() + SECONDS
+        for count, member in enumerate(self._objects.members(path) or ()):
+            if count == FEW or time.monotonic() > until:
                 until = await self._pieces.next()
             if (obj := self._objects.resolve(member)) is not None:
                 found[member] = self._signals.all_values(obj)

@@ -116,9 +116,10 @@ class Lists:
         self.lister = Lister(contract.load(), cast("Any", stock))
         self.turns, self.items = turns, list(range(rows))
         self.made: list[tuple[int, int]] = []
+        self.slow = SLOW
 
     def row(self, who: int, item: int) -> Row:
-        time.sleep(SLOW)
+        time.sleep(self.slow)
         self.made.append((self.turns.number, who))
         return {"Item": item}
 
@@ -136,14 +137,28 @@ def test_lists_at_once_have_a_turn_each_and_are_whole(turns: Turns) -> None:
         assert pages == [([{"Item": item} for item in reversed(range(12))], info)] * MANY
 
     run(turns, main())
+    later = lists.made[MANY * 6 :]  # all begin at once, and none has made five rows by then
     of_turn: dict[int, set[int]] = {}
-    for turn, who in lists.made:
+    for turn, who in later:
         of_turn.setdefault(turn, set()).add(who)
     assert all(len(who) == 1 for who in of_turn.values())
-    assert len(of_turn) >= 2 * MANY  # 12 rows are several pieces
+    assert len(of_turn) >= MANY
     firsts = [next(n for n, made in enumerate(lists.made) if made[1] == who) for who in range(MANY)]
     lasts = [max(n for n, made in enumerate(lists.made) if made[1] == who) for who in range(MANY)]
     assert max(firsts) < min(lasts)  # nobody waits until another one is done
+
+
+def test_small_lists_wait_for_nobody(turns: Turns) -> None:
+    """A burst of them would pile up, and the memory that they take."""
+    lists = Lists(turns, 3)
+    lists.slow = 0
+
+    async def main() -> None:
+        begun = turns.number
+        await asyncio.gather(*(lists.page(who) for who in range(500)))
+        assert turns.number - begun < 5
+
+    run(turns, main())
 
 
 def test_list_that_is_broken_off_leaves_its_turn_to_the_others(turns: Turns) -> None:
