@@ -122,16 +122,20 @@ def test_notify_closes_what_is_over_before_a_new_daemon_has_told_of_it(
 ) -> None:
     house.policy("all", HOURLY.replace('"web-*"', '"*"'))
     client = house.start()
+
+    def held() -> set[int]:
+        # a busy machine may have it show for a moment that libvirt is not there yet, too
+        return {number for number, shown in desktop.shown.items() if "moving" in shown.body}
+
     with watching(house.address, "--notify", session=desktop.address) as seen:
-        for number in range(1, 4):
+        for count in range(1, 4):
             client.call("Hold", "web-1", "", 0, "moving")
-            shows(seen, desktop, number)
+            seen.until(lambda count=count: len(held()) == count)  # type: ignore[misc]
             house.again()
-            seen.notes("running again", number)
+            seen.notes("running again", count)
             client.call("Unhold", "web-1", "")
-            closes(seen, desktop, number)
+            seen.until(lambda: held() <= set(desktop.closed))
         assert seen.interrupt() == 130
-    assert desktop.closed == [1, 2, 3]
 
 
 @pytest.mark.parametrize("markup", [True, False])
