@@ -23,15 +23,25 @@ async def create(client: Client, args: Namespace, screen: Screen) -> int:
     if args.preview:
         title = f"VM {name(args.vm)}: what a snapshot would be now:"
         return await show(client, screen, [title], "Create", args.vm, args.snapshot, **options)
-    job = await client.act("CreateSnapshot", args.vm, args.snapshot, **options)
-    row = await started(client, screen, job, no_wait=args.no_wait)
-    if row is None:
+    taken = await take(client, args, screen, options)
+    if taken is None:
         return 0
-    made = await client.properties(row["Result"]["Snapshot"], "Snapshot")
+    row, made = taken
     screen.say(f"VM {name(row['DomainName'])}: snapshot {name(made['Name'])} is made, {got(made)}")
     screen.names([made["Name"]])
     screen.document(row)
     return 0
+
+
+async def take(
+    client: Client, args: Namespace, screen: Screen, options: Row
+) -> tuple[Row, Row] | None:
+    """Have a snapshot made: its job's row and its properties; None = nobody waits for it."""
+    job = await client.act("CreateSnapshot", args.vm, args.snapshot, **options)
+    row = await started(client, screen, job, no_wait=args.no_wait)
+    if row is None:
+        return None
+    return row, await client.properties(row["Result"]["Snapshot"], "Snapshot")
 
 
 def contents(args: Namespace) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ..output import previews, times
 from ..output.screen import Screen
 from ..output.text import name, typable
 from .common import described, meant_by, snapshots_of
-from .create import contents, got
+from .create import contents, got, take
 from .preview import Asked, agreed, show
 from .revert import back_to, fate, kept, tell
 
@@ -28,11 +28,10 @@ async def begin(client: Client, args: Namespace, screen: Screen) -> int:
     others = await trials_of(client, args.vm)
     if others:
         _another(screen, others, yes=args.yes)
-    job = await client.act("CreateSnapshot", args.vm, args.snapshot, **options)
-    row = await started(client, screen, job, no_wait=args.no_wait)
-    if row is None:
+    taken = await take(client, args, screen, options)
+    if taken is None:
         return 0
-    made = await client.properties(row["Result"]["Snapshot"], "Snapshot")
+    row, made = taken
     screen.say(f"VM {name(row['DomainName'])}: trial {name(made['Name'])} is made, {got(made)}")
     which = [made["Name"]] if others else []
     screen.say(f"to keep what changes from now on: {ending(screen, 'accept', made, *which)}")
