@@ -27,6 +27,8 @@ from .unmarshal import values
 
 MAX_QUEUED = 128 * 2**20
 """Bytes that wait for the bus to read them; beyond it the bus is taken for dead."""
+STALL = 60.0
+"""Seconds for which the bus may read nothing of what waits; then it is taken for dead."""
 MESSAGES_AT_ONCE = 32
 SECONDS_AT_ONCE = 0.01
 LARGE = 4096
@@ -40,10 +42,15 @@ Deliver = Callable[[Message, int, Unread | None], None]
 
 
 class Writer:
-    """Sends in order, when the socket takes it, and holds at most MAX_QUEUED bytes."""
+    """Sends in order, when the socket takes it, and holds at most MAX_QUEUED bytes.
+
+    A bus that takes nothing for STALL seconds is given up: it may read nothing from us for days
+    where one client, which hangs, was sent more signals than it keeps. Only a new connection helps.
+    """
 
     def __init__(self, bus: Connection) -> None:
         self._bus = bus
+        self._stalled: asyncio.TimerHandle | None = None
         self._queue: deque[memoryview] = deque()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.queued = 0
@@ -60,6 +67,7 @@ class Writer:
             self._write()
             if self._queue and not self._bus.lost:
                 self._bus.loop.add_writer(self._bus.fd, self._write)
+                self._watch()
 
     async def below(self, size: int) -> None:
         """Wait until at most `size` bytes are queued, or the connection is lost."""
@@ -72,12 +80,24 @@ class Writer:
         """The connection is lost: there is nothing to wait for any more."""
         self._queue.clear()
         self.queued = 0
+        self._unwatch()
         self._wake()
 
     def schedule_write(self, msg: Message | None = None, _future: Any = None) -> None:
         """dbus_next's own name for push(); it calls it once, after Hello, with nothing."""
         if msg is not None:
             self.push(bytes(msg._marshall(False)))
+
+    def _watch(self) -> None:
+        self._unwatch()
+        text = f"the bus has read nothing for {STALL:g} seconds"
+        lose = partial(self._bus.lose, ConnectionError(text))
+        self._stalled = self._bus.loop.call_later(STALL, lose)
+
+    def _unwatch(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _write(self) -> None:
         try:
@@ -96,6 +116,9 @@ class Writer:
             return
         if not self._queue:
             self._bus.loop.remove_writer(self._bus.fd)
+            self._unwatch()
+        elif self._stalled is not None:
+            self._watch()
         self._wake()
 
     def _wake(self) -> None:

@@ -41,10 +41,12 @@ from .messages import (
     owner_rule,
     remote_error,
 )
+from .replies import Kept, Turns, answer
 from .text import one_line
 
 T = TypeVar("T")
 BUS_PATH = "/org/freedesktop/DBus"
+STATS = f"{FREEDESKTOP}.Debug.Stats"
 HOLD_BACK = 8 * 2**20
 DEADLINE = 25.0
 
@@ -69,7 +71,8 @@ class Transport:
         self._subscriptions: list[Subscription] = []
         self._owners: dict[str, str] = {}
         self._trusted = False
-        self._turn = asyncio.Lock()
+        self._kept = Kept(self._stats)
+        self._turns = Turns(self._kept)
         self._threads: dict[str, ThreadPoolExecutor] = {}
 
     @classmethod
@@ -266,21 +269,18 @@ class Transport:
     ) -> None:
         """Answer a call. body: makes the values; in a thread where they are many (large).
 
-        Raises MarshalError (nothing is sent), TooLarge above 24 MiB. Waits while the bus is slow.
+        Raises MarshalError (nothing is sent), TooLarge above 24 MiB, LimitExceeded where the
+        caller doesn't read what it is sent. Waits while it or the bus is slow.
         """
         writer = self._live().writer
-        if not large and writer.queued <= HOLD_BACK:
-            self._push(self._reply(call, self._next_serial(), sig, body))
+        work = partial(answer, call, self._next_serial(), sig, body)
+        slow = writer.queued > HOLD_BACK
+        if not large and not slow and self._kept.few:
+            self._push(work())
             return
-        async with self._turn:  # one at a time, so that no crowd of big replies fills the memory
+        async with self._turns.of(call.sender, large or slow):
             await writer.below(HOLD_BACK)
-            if not large:
-                data = self._reply(call, self._next_serial(), sig, body)
-            else:
-                serial = self._next_serial()
-                work = partial(self._reply, call, serial, sig, body)
-                data = await self._in_thread("marshal", work)
-            self._push(data)
+            self._push(await self._in_thread("marshal", work) if large else work())
 
     async def read_aside(self, work: Callable[[], T]) -> T:
         """Have a large call's body read, in a thread: one after the other, whoever called."""
@@ -290,20 +290,6 @@ class Transport:
         if name not in self._threads:
             self._threads[name] = ThreadPoolExecutor(1, name)
         return await asyncio.get_running_loop().run_in_executor(self._threads[name], work)
-
-    @staticmethod
-    def _reply(call: Incoming, serial: int, sig: str, body: Callable[[], Sequence[Any]]) -> bytes:
-        return marshal.frame(
-            marshal.METHOD_RETURN,
-            serial,
-            sig,
-            body(),
-            reply_to=call.serial,
-            destination=call.sender,
-            flags=marshal.NO_REPLY_EXPECTED,
-            limit=marshal.MAX_REPLY,
-            repair=True,
-        )
 
     def error(self, call: Incoming, name: str, text: str) -> None:
         """Answer a call with an error; the text becomes one clean line."""
@@ -347,6 +333,12 @@ class Transport:
 
     # ---- inside
 
+    async def _stats(self, name: str) -> Mapping[str, Any]:
+        """What the bus says of a connection, "" = ours."""
+        asked = "GetConnectionStats", "s", name or self.unique_name
+        (found,) = await self.call(FREEDESKTOP, BUS_PATH, STATS, *asked, timeout=5.0)
+        return {key: value.value for key, value in found.items()}
+
     def _live(self) -> Connection:
         if self._connection is None:
             raise WireError(DISCONNECTED, "no connection to the bus")
@@ -354,6 +346,7 @@ class Transport:
 
     def _push(self, data: bytes) -> None:
         if self._connection is not None:
+            self._kept.sent(len(data))
             self._connection.writer.push(data)
 
     def _next_serial(self) -> int:

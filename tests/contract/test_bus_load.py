@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import time
 
 import pytest
 
+from snapd.wire import connection
+from snapd.wire.fault import WireError
 from snapd.wire.messages import Signal
 from tests.bus import PrivateBus
 from tests.contract.toys import NAME, ROOT, connected, echo, shop
@@ -106,3 +110,44 @@ def test_client_of_another_process_leaves_the_loop_free(bus: PrivateBus, script:
             return longest
 
     assert asyncio.run(main()) < 0.05
+
+
+def test_bus_that_reads_nothing_any_more_is_taken_for_dead(
+    bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that keeps too much of ours for a client that hangs."""
+    monkeypatch.setattr(connection, "STALL", 0.5)
+
+    async def main() -> None:
+        async with shop(bus) as (made, service), connected(bus) as (client,):
+            os.kill(bus.process.pid, signal.SIGSTOP)
+            try:
+                for number in range(20_000):
+                    made.signals.signal(ROOT, BOX, "Shaken", str(number), {"Hard": True})
+                with pytest.raises(WireError, match="read nothing"):
+                    await asyncio.wait_for(service.wait_disconnected(), 20)
+            finally:
+                os.kill(bus.process.pid, signal.SIGCONT)
+            assert await client.bus_call("GetId")
+
+    asyncio.run(main())
+
+
+def test_bus_that_stands_still_for_a_while_is_waited_for(
+    bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "STALL", 1.5)
+
+    async def main() -> None:
+        async with shop(bus) as (made, service), connected(bus) as (client,):
+            for _ in range(3):
+                os.kill(bus.process.pid, signal.SIGSTOP)
+                for number in range(20_000):
+                    made.signals.signal(ROOT, BOX, "Shaken", str(number), {"Hard": True})
+                await asyncio.sleep(0.5)
+                os.kill(bus.process.pid, signal.SIGCONT)
+                assert (await echo(client, "there"))[0] == "there"
+            await asyncio.sleep(2)
+            assert service.connected
+
+    asyncio.run(main())

@@ -23,6 +23,7 @@ from tests.driver.raw import ERROR, PEER, RETURN, Raw
 from tests.fuzz.run import resident
 from tests.turns import BLOCKED_MS
 
+BUS, BUS_PATH = "org.freedesktop.DBus", "/org/freedesktop/DBus"
 BURST = 5000
 LIMIT = 64 + 4096
 MIB = 2**20
@@ -72,16 +73,18 @@ def test_burst_over_what_may_wait_each_call_is_answered_once(running: House) -> 
 # ---- who reads slowly, half, or not at all
 
 
+def big_lists(client: Raw, count: int) -> list[bytes]:
+    """So many calls for lists of 2 MiB each, not sent."""
+    options = {"limit": Variant("u", 10_000)}
+    return [client.made("ListSnapshots", "sa{sv}", ["", options]) for _ in range(count)]
+
+
 def test_client_that_never_reads_big_lists_costs_a_bounded_memory(guarded: House) -> None:
     guarded.host_of(1, 3000)
     guarded.start().rows("ListSnapshots", "", limit=1)
     pid, before = guarded.daemon.pid, resident(guarded.daemon.pid)
     with Raw(guarded.address) as deaf:
-        asked = [
-            deaf.made("ListSnapshots", "sa{sv}", ["", {"limit": Variant("u", 10_000)}])
-            for _ in range(100)  # of 2 MiB each
-        ]
-        deaf.send(*asked)
+        deaf.send(*big_lists(deaf, 100))
         for _ in range(5):
             begun = time.monotonic()
             alive(guarded, pid)
@@ -89,6 +92,43 @@ def test_client_that_never_reads_big_lists_costs_a_bounded_memory(guarded: House
             time.sleep(1)
         assert (resident(pid) - before) / 1024 < 150
     alive(guarded, pid)
+
+
+def kept_by_the_bus(house: House) -> int:
+    """Bytes of the daemon's that nobody has read yet."""
+    bus = house.client.bus
+    (owner,) = house.client.run(bus.bus_call("GetNameOwner", "s", paths.NAME))
+    stats = "org.freedesktop.DBus.Debug.Stats"
+    asked = (BUS, BUS_PATH, stats, "GetConnectionStats", "s", owner)
+    return int(house.client.run(bus.call(*asked))[0]["IncomingBytes"].value)
+
+
+def test_many_that_never_read_leave_the_bus_room_for_others(guarded: House) -> None:
+    """It reads nothing from us, for nobody, once it keeps 127 MiB that were not read."""
+    guarded.host_of(1, 3000)
+    guarded.start().rows("ListSnapshots", "", limit=1)
+    pid = guarded.daemon.pid
+    with contextlib.ExitStack() as stack:
+        deaf = [stack.enter_context(Raw(guarded.address)) for _ in range(20)]
+        for each in deaf:
+            each.send(*big_lists(each, 8))
+        guarded.client.until("much is kept", lambda: kept_by_the_bus(guarded) > 60 * MIB, 60)
+        for _ in range(10):
+            begun = time.monotonic()
+            alive(guarded, pid)
+            assert time.monotonic() - begun < 5
+            time.sleep(0.3)
+    assert len(guarded.client.rows("ListSnapshots", "", limit=10_000)) == 3000
+
+
+def test_client_that_reads_late_is_answered_all_it_asked(guarded: House) -> None:
+    guarded.host_of(1, 3000)
+    guarded.start().rows("ListSnapshots", "", limit=1)
+    with Raw(guarded.address) as late:
+        late.send(*big_lists(late, 30))
+        time.sleep(5)
+        replies = late.answers(*range(late.serial - 29, late.serial + 1))
+    assert {reply.kind for reply in replies.values()} == {RETURN}
 
 
 @pytest.mark.parametrize("read", [0, 1, 17, 4000])
