@@ -2,16 +2,17 @@
 
 libvirt keeps a VM's definition, each of its snapshots and a managed save in a file, and writes, or
 removes, it while it holds the VM's lock: whoever asks after that is answered by what the file has.
-So where none of a VM's files has changed since before it was read, and libvirt lists it as off as
-before, what was read still holds, and the poll needn't ask for it, call by call. What the files
-hold is libvirt's own business. Where they can't be looked at, or may be another libvirt's (this one
-may be in a container, and its files with it), nothing is proven.
+It writes another file and gives that the name, so of the snapshots, which are the files of one
+folder, the folder tells: to look at each would have the disk read for every VM. So where none of a
+VM's files has changed since before it was read, and libvirt lists it as off as before, what was
+read still holds, and the poll needn't ask for it, call by call. What the files hold is libvirt's
+own business. Where they can't be looked at, or may be another libvirt's (this one may be in a
+container, and its files with it), nothing is proven.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import os
@@ -38,6 +39,7 @@ CLOCK_SECONDS = 86400.0
 SYSTEM = "/etc/libvirt/qemu"
 
 _Stamp = tuple[int, int, int, int, int]
+NOTHING: _Stamp = (0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,23 +149,21 @@ class Unchanged:
             found = self._stamps(name.encode("utf-8", "surrogateescape"))
         except (OSError, ValueError):  # a NUL in the name
             return b""
-        newest = max(max(stamp[:2]) for stamp in found.values())
+        newest = max(max(stamp[:2]) for stamp in found)
         if newest / 1e9 > time.time() - SETTLED_SECONDS:
             return b""
-        return hashlib.blake2b(repr(sorted(found.items())).encode(), digest_size=16).digest()
+        return hashlib.blake2b(repr(found).encode(), digest_size=16).digest()
 
-    def _stamps(self, name: bytes) -> dict[bytes, _Stamp]:
+    def _stamps(self, name: bytes) -> list[_Stamp]:
         if os.stat(self._metadata).st_ctime < self._since:  # noqa: PTH116  (bytes)
             raise FileNotFoundError
-        found = {b"": _stamp(os.stat(b"%b/%b.xml" % (self._definitions, name)))}  # noqa: PTH116
-        with contextlib.suppress(FileNotFoundError):
-            found[b"/"] = _stamp(os.stat(b"%b/%b.save" % (self._saves, name)))  # noqa: PTH116
-        try:
-            records = os.scandir(b"%b/%b" % (self._metadata, name))
-        except FileNotFoundError:  # there is no snapshot; one that goes while we look is an error
-            return found
-        with records:
-            return found | {record.name: _stamp(record.stat()) for record in records}
+        found = [_stamp(os.stat(b"%b/%b.xml" % (self._definitions, name)))]  # noqa: PTH116
+        for may_be in (b"%b/%b.save" % (self._saves, name), b"%b/%b" % (self._metadata, name)):
+            try:
+                found.append(_stamp(os.stat(may_be)))  # noqa: PTH116
+            except FileNotFoundError:
+                found.append(NOTHING)
+        return found
 
 
 def _stamp(found: os.stat_result) -> _Stamp:
