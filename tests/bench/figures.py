@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
+from tests.client import TOP
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -100,18 +102,33 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
+VERSIONS = (
+    ("virtsnapd", "git describe --always --dirty", r"(.+)"),
+    ("libvirt", "virsh -c test:///default version", r"Using library: libvirt ([\d.]+)"),
+    ("QEMU", "qemu-system-x86_64 --version", r"version ([\d.]+)"),
+    ("libvirt-dbus", "dpkg-query -Wf ${Version} libvirt-dbus", r"([\d.]+)"),
+    ("dbus-daemon", "dbus-daemon --version", r"Daemon ([\d.]+)"),
+)
+"""Whose, the command that tells it, and where in its answer."""
+
+
 def heading() -> str:
     """The versions and the machine that the figures are of."""
-    told = subprocess.run(["virsh", "-c", "test:///default", "version"], capture_output=True)
-    libvirt = re.search(r"Using library: (libvirt [\d.]+)", told.stdout.decode())
-    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True)
-    found = re.search(r"version ([\d.]+)", qemu.stdout.decode())
-    words = [libvirt[1] if libvirt else "no libvirt", f"QEMU {found[1]}" if found else "no QEMU"]
+    words = [f"{name} {_version(*how)}" for name, *how in VERSIONS]
     words += [f"Python {platform.python_version()}", f"dbus-next {version('dbus-next')}"]
     load = "/".join(f"{one:.1f}" for one in os.getloadavg())
     kvm = "KVM" if os.access("/dev/kvm", os.W_OK) else "no KVM"
     words += [f"kernel {platform.release()}", f"{os.cpu_count()} CPUs ({kvm}), load {load}"]
     return ", ".join(words)
+
+
+def _version(command: str, pattern: str) -> str:
+    try:
+        told = subprocess.run(command.split(), capture_output=True, text=True, cwd=TOP).stdout
+    except FileNotFoundError:
+        return "unknown"
+    found = re.search(pattern, told)
+    return found[1] if found else "unknown"
 
 
 def main(measure: Callable[[bool], Iterable[Row]], doc: str | None) -> None:
