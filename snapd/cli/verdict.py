@@ -85,6 +85,9 @@ def _found(seen: Seen) -> Iterator[Finding]:
         yield Finding(Status.WARNING, what)
     if seen.loading:
         yield Finding(Status.UNKNOWN, "virtsnapd is still reading the VMs: more may be wrong")
+    told = any(row["Problem"] == "not-connected" for row in seen.problems)
+    if seen.connected is False and not told:  # its first try still goes on
+        yield Finding(Status.UNKNOWN, "virtsnapd is not connected to libvirt yet")
     listed = [Finding(of_word(row["Severity"]), row["Message"]) for row in seen.problems]
     yield from listed
     # asked for a moment apart: neither may hide the other

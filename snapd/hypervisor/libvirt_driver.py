@@ -57,7 +57,7 @@ class LibvirtHypervisor:
         self._users = Users(sources, self._images, self._files)
         self._gatherer = Gatherer(self._images, self._files, self._users)
         self.overlays = LibvirtOverlays(self._act, self._look, self._files)
-        self.version, self.chains = (0, 0, 0), ChainFacts()
+        self.version, self.chains, self.tried = (0, 0, 0), ChainFacts(), False
         self._asked: asyncio.Task[ChainFacts] | None = None
         self._looking: dict[str, asyncio.Event] = {}
         self._names: dict[str, str] = {}
@@ -121,6 +121,7 @@ class LibvirtHypervisor:
             call(event)
 
     def _connection_changed(self, connected: bool) -> None:
+        self.tried = True
         self._asked = self._loop.create_task(self._host()) if connected else None
         for call in self._on_connection:
             call(connected)

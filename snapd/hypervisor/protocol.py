@@ -153,6 +153,10 @@ class Hypervisor(Protocol):
     def connected(self) -> bool: ...
 
     @property
+    def tried(self) -> bool:
+        """Whether it was connected once, or could not be."""
+
+    @property
     def error(self) -> str:
         """Why it isn't connected, in words; empty while it is."""
 

@@ -208,9 +208,10 @@ class Health:
         yield from self._of_half_made()
 
     def _of_connection(self) -> Iterator[Problem]:
-        if not self._inventory.connected:
-            uri = self._inventory.hypervisor.uri
-            yield problem("not-connected", f"no connection to libvirt at {uri}", "critical")
+        hypervisor = self._inventory.hypervisor
+        if hypervisor.tried and not self._inventory.connected:
+            what = f"no connection to libvirt at {hypervisor.uri}"
+            yield problem("not-connected", what, "critical")
 
     def _of_clock(self) -> Iterator[Problem]:
         if why := self._guard.distrust():

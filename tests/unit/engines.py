@@ -64,6 +64,8 @@ class Libvirt:
         self.domains = {i.uuid: DomainPicture(i) for i in infos}
         self.connected, self.loading, self.unread = True, False, dict[str, str]()
         self.hypervisor = SimpleNamespace(
+            uri="test:///",
+            tried=True,
             has_monitor=True,
             has_images=False,
             hanging=dict,

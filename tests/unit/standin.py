@@ -23,7 +23,7 @@ class StandIn:
 
     uri = "qemu:///system"
     error = ""
-    connected = has_images = has_monitor = True
+    connected = tried = has_images = has_monitor = True
 
     def __init__(
         self, info: DomainInfo, snapshots: Sequence[SnapshotInfo] = (), *tags: str

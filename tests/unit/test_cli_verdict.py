@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,16 @@ def test_status_neither_health_nor_problems_hide_the_other(
     health: str | None, problems: list[dict[str, Any]], expected: str
 ) -> None:
     assert status(findings(Seen("running", health=health, problems=problems))).name == expected
+
+
+def test_status_of_a_daemon_that_has_not_tried_to_connect_yet_is_unknown() -> None:
+    """It tells of no problem then, and knows of no VM."""
+    trying = Seen("running", connected=False, loading=False, health="ok")
+    (found,) = findings(trying)
+    assert (found.status.name, "not connected" in found.message) == ("UNKNOWN", True)
+    assert findings(replace(trying, connected=True)) == []
+    lost = problem("critical", "no connection", "not-connected")
+    assert [f.message for f in findings(replace(trying, problems=[lost]))] == ["no connection"]
 
 
 def test_findings_stand_with_the_worst_first_and_else_in_the_daemons_order() -> None:

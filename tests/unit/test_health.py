@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from snapd.model import Disk, DomainInfo, Kind, Problem, SnapshotInfo, State
+from snapd.policy import Engine
 from snapd.policy.problems import disk_problems, storage_that_hangs
+from snapd.store import Store
+from tests.unit.engines import Stubs, play
+from tests.unit.test_many_at_once import health_of
 
 VM = "22222222-2222-4222-8222-222222222201"
 FIRST = SnapshotInfo(
@@ -69,3 +74,22 @@ def test_storage_that_hangs_is_counted_and_named_without_its_path() -> None:
     assert "storage / does not answer: 1 look " in root.message
     assert "/mnt" not in nas.message
     assert nas.id != root.id
+
+
+def test_no_connection_is_a_problem_once_one_was_tried(tmp_path: Path) -> None:
+    """At the start of the daemon none is there yet, and nothing is wrong."""
+
+    async def body(stubs: Stubs, engine: Engine, _store: Store) -> None:
+        libvirt, health = stubs.libvirt, health_of(stubs, engine)
+        libvirt.connected, libvirt.hypervisor.tried = False, False
+        assert (health.look().problems, health.overall()) == ([], "ok")
+        libvirt.hypervisor.tried = True  # it failed
+        (found,) = health.look().problems
+        assert (found.problem, found.severity) == ("not-connected", "critical")
+        libvirt.connected, libvirt.loading = True, True
+        assert health.look().problems == []
+        libvirt.connected = False  # it was lost
+        assert [p.problem for p in health.look().problems] == ["not-connected"]
+        assert health.overall() == "critical"
+
+    play(tmp_path, body)

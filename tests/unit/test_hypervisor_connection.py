@@ -16,7 +16,9 @@ import pytest
 from snapd.errors import Unavailable
 from snapd.hypervisor import connection
 from snapd.hypervisor.connection import Connections
+from snapd.hypervisor.libvirt_driver import LibvirtHypervisor
 
+HOST = Path(__file__).parents[1] / "data" / "testdriver" / "host.xml"
 STOPPED = "libvirtd was stopped: systemctl start libvirtd"
 
 
@@ -90,6 +92,37 @@ def test_one_that_only_went_is_dialled_at_once() -> None:
             made._lost.set()
             await becomes(lambda: server.connects == 2)
             assert told == [True, False, True]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_libvirt_is_tried_when_the_first_try_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    begun, go_on, told = threading.Event(), threading.Event(), list[tuple[bool, bool]]()
+    dial = Connections._dial
+
+    def slowly(self: Connections) -> libvirt.virConnect:
+        begun.set()
+        go_on.wait(10)
+        return dial(self)
+
+    monkeypatch.setattr(Connections, "_dial", slowly)
+
+    async def main() -> None:
+        nowhere = f"qemu:///system?socket={tmp_path}/libvirt-sock"
+        made = LibvirtHypervisor(f"test://{HOST}" if there else nowhere)
+        made.on_connection(lambda up: told.append((up, made.tried)))
+        task = asyncio.create_task(made.keep())
+        await becomes(begun.is_set)
+        assert (made.tried, told) == (False, [])
+        go_on.set()
+        await becomes(lambda: bool(told))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert (told[0], made.tried, made.connected) == ((there, True), True, False)
+        await made.close()
 
     asyncio.run(main())
 
