@@ -162,7 +162,7 @@ async def build(
     health = Health(inventory, policies, engine, pruner, jobs, holds, guard, records, clock)
     Newcomers(inventory, policies, engine)
     health.standing, health.frozen = standing, operations.frozen_guests.listed
-    for room in (operations.frozen_guests, holds, engine, resting, changes, policies):
+    for room in (operations.frozen_guests, holds, resting, changes, policies, engine):
         await room.load()
     return Rooms(
         hypervisor=hypervisor,

@@ -38,7 +38,7 @@ from .slots import Slots
 log = logging.getLogger(__name__)
 SLICE_SECONDS = 30.0
 JOIN_SECONDS = 0.2
-"""At least so long after a look nothing wakes us."""
+"""At least so long after a look nothing wakes us but what is rare."""
 FAILED_SECONDS = 0.1
 """Until the first look after one that failed; each further failure doubles it."""
 STOP_SECONDS = 3.0
@@ -85,7 +85,7 @@ class Engine:
         self._policies, self._operations, self._inventory = policies, operations, inventory
         self._store, self._guard, self._holds, self._clock = store, guard, holds, clock
         self._host_stopping = host_stopping
-        self._wake = asyncio.Event()
+        self._wake, self._at_once = asyncio.Event(), asyncio.Event()
         self._attempts = Going()
         self._tasks: set[asyncio.Task[object]] = set()
         self._begun = Begun(self.desk, store, self._keep)
@@ -93,17 +93,20 @@ class Engine:
         self._triggers: list[tuple[str, str, int]] = []
         self._seen: frozenset[str] = frozenset()
         self._covered: set[tuple[str, str, str, str]] = set()
+        self._meant: set[tuple[str, str, str]] | None = None  # by the last look
         self._tidied = 0.0
-        policies.on_change(lambda *_: self._look_again(self._attempts))
+        policies.on_change(lambda *_: self._look_at_once(self._attempts))
         holds.on_change(lambda: self._look_again(self._attempts))
         operations.jobs.listen(ended=self._on_job_ended)
-        inventory.on_status(self._wake.set)
+        inventory.on_status(self._look_at_once)
         inventory.on_change(lambda change: self._look_again(self._attempts.of(change.uuid)))
 
     async def load(self) -> None:
-        """Take up the slots that an earlier daemon settled, and the runs that it has not."""
+        """Take up the slots that an earlier daemon settled, and the runs that it has not. The
+        policies in force now may be its own; those that come later are not."""
         await self._slots.load()
         await self._begun.load()
+        self._meant = {_times(p) for p in self._policies.in_force.values()}
 
     # --- asking
 
@@ -137,12 +140,12 @@ class Engine:
     # --- the loop
 
     async def run(self) -> None:
-        """Look, run what is due, sleep at most 30 s of wall time; for ever. What wakes us soon
-        after a look has one more made, for all that does: a look goes over all VMs. A look that
-        fails is made again after a while, whatever wakes us: a failure may do so itself."""
+        """Look, run what is due, sleep at most 30 s of wall time; for ever. A look that fails is
+        made again after a while, whatever wakes us: a failure may do so itself."""
         failures = 0
         while True:
             self._wake.clear()  # what wakes us during the look has us look again after it
+            self._at_once.clear()
             try:
                 await self.look()
                 pause, failures = self._pause(), 0
@@ -155,8 +158,15 @@ class Engine:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await asyncio.sleep(min(JOIN_SECONDS, pause))
-                    await self._wake.wait()
+                    await self._woken()
+
+    async def _woken(self) -> None:
+        """What wakes us soon after a look has one more made, for all that does: a look goes over
+        all VMs. Only what comes seldom is not put off."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(JOIN_SECONDS):
+                await self._at_once.wait()
+        await self._wake.wait()
 
     def _pause(self) -> float:
         """Seconds until something is due, in slices, since no sleep notices a clock step."""
@@ -193,13 +203,14 @@ class Engine:
         """What the schedules ask for, by domain. A policy that has come to cover a domain since the
         last look, or has another schedule, owes nothing for the time before."""
         owed: dict[str, list[Owed]] = {}
-        seen, covered = frozenset(self._inventory.domains), set()
+        seen, covered, meant = frozenset(self._inventory.domains), set(), set()
         for policy in self._policies.in_force.values():
+            meant.add(times := _times(policy))
+            came = self._meant is not None and times not in self._meant
             for picture in self.domains_of(policy):
                 uuid = picture.info.uuid
-                key = (policy.name, policy.schedule, policy.timezone, uuid)
-                covered.add(key)
-                anew = uuid in self._seen and key not in self._covered
+                covered.add(key := (*times, uuid))
+                anew = came or (uuid in self._seen and key not in self._covered)
                 await self._slots.join(policy.name, picture.info, now, anew=anew)
                 found = self._slots.due(policy, uuid, now)
                 if found and found.run:
@@ -207,7 +218,7 @@ class Engine:
                 elif found:
                     (late,) = await self._runs.begin(picture.info, [Owed.of(policy, found)], now)
                     await self._runs.skipped(late, "missed, and too late by now")
-        self._seen, self._covered = seen, covered
+        self._seen, self._covered, self._meant = seen, covered, meant
         return owed
 
     async def _tidy(self, now: int) -> None:
@@ -347,9 +358,18 @@ class Engine:
             attempt.drop_held()
         self._wake.set()
 
+    def _look_at_once(self, attempts: Iterable[Attempt] = ()) -> None:
+        self._look_again(attempts)
+        self._at_once.set()
+
     def _on_job_ended(self, job: Job) -> None:
         if job.row.verb is Verb.REVERT:
             for attempt in self._attempts.of(job.row.domain):
                 attempt.drop_held()
         if self._begun:
             self._wake.set()
+
+
+def _times(policy: Policy) -> tuple[str, str, str]:
+    """A policy as one that owes slots: under another schedule it is another one."""
+    return policy.name, policy.schedule, policy.timezone

@@ -300,6 +300,33 @@ def test_nothing_is_owed_for_the_time_before_a_policy_covered_the_vm_as_it_does(
     play(tmp_path, body)
 
 
+def test_policy_that_comes_before_the_first_look_owes_nothing_for_the_past(tmp_path: Path) -> None:
+    """It was in force once: its row is there still. One that the start has found owes."""
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        stubs.add("found")
+        stubs.add("changed", "0 2 * * *")
+        for name in ("found", "changed", "comes"):
+            owing(engine, name, last=NOW - 30 * HOUR)
+        await engine.load()
+        stubs.add("comes")
+        stubs.add("changed", "0 3 * * *")
+        await look(stubs, engine)
+        assert {policy for policy, _, _ in outcomes(stubs)} == {"found"}
+        assert {name: row.last_slot for (name, _), row in engine.slots.items()} == {
+            "found": NOW,
+            "changed": NOW,
+            "comes": NOW,
+        }
+        assert len(await tries(stubs, engine, HOUR)) == 1
+        assert sorted(outcomes(stubs)[-2:]) == [
+            ("comes", "made", NOW + HOUR),
+            ("found", "made", NOW + HOUR),
+        ]
+
+    play(tmp_path, body)
+
+
 def test_policy_that_is_another_in_what_is_no_schedule_owes_what_it_owed(tmp_path: Path) -> None:
     async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
         stubs.add("hourly")

@@ -117,6 +117,26 @@ def test_what_wakes_the_engine_soon_after_a_look_is_not_lost(tmp_path: Path) -> 
     play(tmp_path, body, Stubs(libvirt=Libvirt(INFOS[0])))
 
 
+def test_policy_that_comes_soon_after_a_look_is_looked_at_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has set it asks for its next run, and a daemon that ends leaves it to the next one."""
+    monkeypatch.setattr(engine_module, "JOIN_SECONDS", 60)
+
+    async def body(stubs: Stubs, engine: Engine, store: Store) -> None:
+        looks = Calls(monkeypatch, engine, "look")
+
+        def then_comes_a_policy() -> bool:
+            if looks.count and not stubs.in_force:
+                stubs.add("hourly")
+            return len(engine.slots) == MANY
+
+        await running(engine, then_comes_a_policy)
+        assert looks.count == 2
+
+    play(tmp_path, body, herd())
+
+
 def test_globs_are_matched_once_for_each_name_until_one_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
