@@ -269,3 +269,12 @@ class Client:
             assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s"
             time.sleep(pause)
         return value
+
+    def until_read(self, timeout: float = 20) -> None:
+        """Wait until all VMs are read. Before the first connect the daemon is not loading yet."""
+
+        def read() -> bool:
+            manager = self.properties()
+            return bool(manager["Connected"] and not manager["Loading"])
+
+        self.until("all VMs are read", read, timeout)

@@ -103,7 +103,7 @@ def daemon_on(
     daemon.start(300)
     try:
         with Client(address) as client:
-            client.until("all VMs are read", lambda: not client.properties()["Loading"], 600)
+            client.until_read(600)
             yield daemon, client
     finally:
         daemon.close()

@@ -110,7 +110,7 @@ class Stage:
         self.counted = Counted(house.folder / "counts", pace, "vm-0", "vm-1")
         house.serve(house.host, *self.counted.entry())
         self.client = house.start()
-        self.client.until("all is read", lambda: not self.client.properties()["Loading"])
+        self.client.until_read()
         self._numbers = count()
         self.sent: set[str] = set()
 

@@ -30,7 +30,7 @@ def about(client: Client, word: str) -> list[Row]:
 
 def joined(client: Client) -> None:
     """Wait until the policies have looked at their VMs."""
-    client.until("VMs are read", lambda: not client.properties()["Loading"])
+    client.until_read()
     time.sleep(0.5)
 
 

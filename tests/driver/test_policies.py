@@ -76,7 +76,7 @@ def test_slot_missed_while_off_made_up_once(house: House) -> None:
     client.until("its row", lambda: len(client.rows("ListRuns", "web-1")) >= 2)
     made = of_policy(client, "web-1")
     client = house.again()  # the test driver forgets its snapshots, the store forgets no run
-    client.until("all read", lambda: not client.properties()["Loading"])
+    client.until_read()
     time.sleep(1)
     assert of_policy(client, "web-1") == []
     runs = client.rows("ListRuns", "web-1")

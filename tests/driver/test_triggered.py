@@ -183,7 +183,7 @@ def test_slot_that_is_due_while_the_host_stops_is_caught_up_when_it_goes_on(
         assert db.execute("UPDATE slots SET last_slot = last_slot - 7200").rowcount == 1
     fake = client.run(FakeLogind.at(system_bus.address, preparing=True))
     client = house.start()
-    client.until("all is read", lambda: not client.properties()["Loading"])
+    client.until_read()
     client.until("it knows", lambda: "the host is stopping: " in daemon.log)
     have_it_look(house)
     time.sleep(QUIET)
