@@ -29,15 +29,19 @@ SNAPSHOTS = 10_000
 MANAGED = "org.freedesktop.DBus.ObjectManager"
 
 
-def pages(client: Client, limit: int = 1000) -> list[Listed]:
+def paged(client: Client, limit: int = 1000) -> Iterator[list[Listed]]:
     """All snapshots, a page at a time."""
-    rows: list[Listed] = []
     cursor = ""
     while True:
         page, info = client.call("ListSnapshots", "", limit=limit, **{"from": cursor})
-        rows += page
+        yield page
         if not (cursor := info["Next"]):
-            return rows
+            return
+
+
+def pages(client: Client, limit: int = 1000) -> list[Listed]:
+    """All snapshots, asked for in pages."""
+    return [row for page in paged(client, limit) for row in page]
 
 
 def managed(client: Client) -> dict[str, Any]:
