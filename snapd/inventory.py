@@ -231,9 +231,9 @@ class Inventory:
 
     async def refresh_all(self) -> None:
         """List everything; a domain that doesn't answer keeps its old picture."""
-        known = list(self.domains)  # one that comes meanwhile may be newer than the answer
+        known = dict(self.domains)  # what is read meanwhile may be newer than the answer
         listed = await self.hypervisor.list_domains()
-        for uuid in [u for u in known if u not in listed]:
+        for uuid in [u for u, p in known.items() if u not in listed and self.domains.get(u) is p]:
             self._gone(uuid)
         self.unread = {uuid: name for uuid, name in listed.items() if uuid not in self.domains}
         same = set() if self.loading else await self._unchanged()

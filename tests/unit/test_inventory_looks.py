@@ -124,6 +124,29 @@ def test_vm_that_comes_while_all_are_listed_stays() -> None:
     asyncio.run(main())
 
 
+def test_vm_that_is_read_while_all_are_listed_stays() -> None:
+    """It was undefined and is defined anew; the list is of between."""
+
+    class Between(OneIsStuck):
+        async def list_domains(self) -> dict[str, str]:
+            await self.free.wait()
+            return {}
+
+    async def main() -> None:
+        vms = Between()
+        inventory = Inventory(cast(Hypervisor, vms))
+        for uuid in (ON.uuid, OTHER):
+            await inventory.refresh(uuid)
+        listing = asyncio.create_task(inventory.refresh_all())
+        await asyncio.sleep(0)
+        await inventory.refresh(OTHER)
+        vms.free.set()
+        await listing
+        assert inventory.domains.keys() == {OTHER}
+
+    asyncio.run(main())
+
+
 class Held:
     """A VM that a job of ours is at work on."""
 
