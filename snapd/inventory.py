@@ -24,8 +24,8 @@ from .journal import about
 from .model import DomainInfo, SnapshotInfo
 
 log = logging.getLogger(__name__)
-POLL_SECONDS, REST_TIMES = 60.0, 10
-"""After a poll: so long, and so many times as long as it has kept a core busy."""
+POLL_SECONDS, REST_TIMES, REST_SECONDS = 60.0, 10, 300.0
+"""After a poll: so long, and so many times as long as a core was busy meanwhile, up to so long."""
 BUSY_SECONDS = 5.0
 PARALLEL_READS = 4
 LOADING_WAIT = 10.0
@@ -397,4 +397,4 @@ class Inventory:
             log.info("read %d VMs at %s", len(self.domains), self.hypervisor.uri)
             self._told_status()
         busy = 0 if first else time.process_time() - begun  # all are read but once in a connection
-        return max(POLL_SECONDS, REST_TIMES * busy)
+        return max(POLL_SECONDS, min(REST_TIMES * busy, REST_SECONDS))
