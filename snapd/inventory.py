@@ -390,7 +390,7 @@ class Inventory:
         if first:
             self.versions = await self.hypervisor.versions()
         await self.refresh_all()
-        if first and self.connected:
+        if first and self.connected and not self._wake.is_set():  # the same one still
             self.loading = False
             self._loaded.set()
             self._want.set()

@@ -326,6 +326,29 @@ def test_poll_asks_libvirt_again_after_it_was_away() -> None:
     asyncio.run(main())
 
 
+def test_connection_that_is_new_while_the_first_poll_reads_is_read_at_once() -> None:
+    async def main() -> None:
+        vms = OneIsStuck()
+        vms.stuck.set()
+        inventory = Inventory(cast(Hypervisor, vms))
+        for call in vms.on_connections:
+            call(True)
+        task: asyncio.Task[Any] = asyncio.create_task(inventory.run())
+        async with asyncio.timeout(5):
+            while not vms.asked[OTHER]:
+                await asyncio.sleep(0.01)
+            for call in vms.on_connections:
+                call(False)
+                call(True)
+            vms.free.set()
+            await inventory._loaded.wait()
+        assert vms.asked[OTHER] == 2
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
 def test_poll_that_keeps_a_core_busy_comes_less_often_but_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
