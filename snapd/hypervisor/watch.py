@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from ..errors import SnapdError
+from ..errors import SnapdError, Unavailable
 from . import inotify
 from .files import metadata_folder
 from .inotify import Event, Inotify
@@ -30,6 +30,8 @@ TAKES = 20
 REST_SECONDS = 0.3
 """From then until the next look; the kernel keeps what comes meanwhile."""
 RETRY_SECONDS = 600.0
+BUSY_SECONDS = 5.0
+"""Until libvirt is asked again which VMs there are, where it did not answer in time."""
 START_SECONDS = 5.0
 _FOLDER = (
     inotify.CREATE
@@ -130,11 +132,15 @@ class Watch:
     async def _tell_of(self, changed: Mapping[bytes, float] | None) -> None:
         """changed: names of VMs, and when, None = all. A name may be new, or another VM's than
         before."""
-        try:
-            names = await self._names()
-        except SnapdError as e:  # when it answers again, all is read
-            log.info("snapshot records have changed, and %s", e.message)
-            return
+        while True:
+            try:
+                names = await self._names()
+                break
+            except Unavailable as e:  # when it is connected again, all is read
+                log.info("snapshot records have changed, and %s", e.message)
+                return
+            except SnapdError:  # it is busy; the kernel keeps what comes meanwhile
+                await asyncio.sleep(BUSY_SECONDS)
         for uuid, name in names.items():
             at = 0.0 if changed is None else changed.get(name.encode("utf-8", "surrogateescape"))
             if at is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from snapd.errors import SnapdError, TimedOut
 from snapd.hypervisor import DomainEvent, watch
 from snapd.hypervisor.watch import Watch
 
@@ -19,8 +20,11 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.at = folder, dict[str, float]()
+        self.error: SnapdError | None = None
 
     async def names(self) -> dict[str, str]:
+        if self.error:
+            raise self.error
         return {"web": "web", "db": "db"}
 
     def tell(self, event: DomainEvent) -> None:
@@ -100,5 +104,25 @@ def test_no_time_is_told_where_a_change_may_not_have_been_seen(tmp_path: Path) -
             file.unlink()
         (host.folder / "web").rmdir()
         assert await host.told("web") == 0
+
+    play(host, body)
+
+
+def test_change_is_told_once_a_busy_libvirt_lists_its_vms_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stays, so nothing else has them read."""
+    monkeypatch.setattr(watch, "BUSY_SECONDS", 0.1)
+    host = Host(tmp_path)
+    host.write("web", "old")
+
+    async def body(host: Host) -> None:
+        host.error = TimedOut("cannot list the VMs: no answer from libvirt within 10 s")
+        over = host.write("web", "new")
+        await asyncio.sleep(0.5)
+        assert not host.at
+        asked = time.monotonic()
+        host.error = None
+        assert over <= await host.told("web") < asked
 
     play(host, body)
