@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -37,7 +38,10 @@ SYSTEM = {
 
 # session.conf's: peers may send each other replies that nobody asked for; system.conf's: not
 OPEN = '<allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>'
-GUARDED = '<allow send_destination="*"/><allow receive_sender="*"/>'
+# and only root, and by our own file the daemon's user, is told what the bus keeps
+STATS = 'send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Debug.Stats"'
+GUARDED = f"""<allow send_destination="*"/><allow receive_sender="*"/><deny {STATS}/></policy>
+  <policy user="{os.geteuid()}"><allow {STATS} send_member="GetConnectionStats"/>"""
 
 CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -64,13 +68,17 @@ class PrivateBus:
 
 
 @contextmanager
-def private_bus(system_limits: bool = False, services: Path | None = None) -> Iterator[PrivateBus]:
+def private_bus(
+    system_limits: bool = False,
+    services: Path | None = None,
+    other: dict[str, int] | None = None,
+) -> Iterator[PrivateBus]:
     """A bus for this process and its children, gone afterwards.
 
     system_limits: those of the system bus (128 replies a connection, 32 MiB a message).
-    services: a folder of activation files.
+    services: a folder of activation files. other: limits that differ from these.
     """
-    limits = SYSTEM if system_limits else ROOMY
+    limits = (SYSTEM if system_limits else ROOMY) | (other or {})
     with tempfile.TemporaryDirectory(prefix="virtsnapd-bus-") as folder:
         config = Path(folder, "bus.conf")
         lines = (f'<limit name="{name}">{value}</limit>' for name, value in limits.items())

@@ -47,17 +47,27 @@ class FakeBus:
     serial: int = 100
     waiting: dict[int, asyncio.Future[Message]] = field(default_factory=dict)
     handler: Callable[[Incoming], None] | None = None
+    crowded: bool = False
 
     # ---- what the router calls
 
     def serve(self, handler: Callable[[Incoming], None]) -> None:
         self.handler = handler
 
+    async def room(self, call: Incoming, large: bool) -> None:
+        pass
+
     async def reply(
-        self, call: Incoming, sig: str, body: Callable[[], Sequence[Any]], large: bool = False
-    ) -> None:
+        self,
+        call: Incoming,
+        sig: str,
+        body: Callable[[], Sequence[Any]],
+        large: bool = False,
+        again: bool = False,
+    ) -> bool:
         head = {"reply_to": call.serial, "destination": call.sender, "limit": marshal.MAX_REPLY}
         self._send(marshal.METHOD_RETURN, sig, body(), **head)
+        return True
 
     async def read_aside(self, work: Callable[[], T]) -> T:
         return work()

@@ -51,7 +51,9 @@ from .standard import DOCTYPE, INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES
 log = logging.getLogger(__name__)
 
 MAX_CALL = 2**20
-MANY = 64
+MANY, LONG = 64, 2**16
+"""Items, and characters, from which on an answer is a large one."""
+TRIES = 4
 UIDS = 1024
 
 
@@ -185,10 +187,14 @@ class Router:
         for tell in self._on_calls:
             tell(call.sender)
         if call.size > MAX_CALL:
-            self._fail(call, LimitExceeded(f"a call has at most {MAX_CALL >> 20} MiB"))
+            self._refuse(call, f"a call has at most {MAX_CALL >> 20} MiB")
         elif not self._intake.take(call, (call.interface, call.member) in self._waits):
-            text = "too many calls at once; wait for answers before you send more"
-            self._fail(call, LimitExceeded(text))
+            self._refuse(call, "too many calls at once; wait for answers before you send more")
+
+    def _refuse(self, call: Incoming, why: str) -> None:
+        """Without a turn: a flood of these is not answered where much is unread already."""
+        if not self._bus.crowded:
+            self._fail(call, LimitExceeded(why))
 
     def _stopping(self, call: Incoming) -> None:
         self._fail(call, Unavailable("virtsnapd is stopping; call again when it is back"))
@@ -202,10 +208,7 @@ class Router:
         try:
             list_ = self._intake.list_of(call) if call.member in self._lists else nullcontext()
             async with list_:
-                member, result = await self._invoke(call)
-                if not call.no_reply:
-                    body = partial(pack.results, member, result)
-                    await self._bus.reply(call, member.signature_out, body, _is_large(result))
+                await self._answer(call)
         except (SnapdError, WireError) as error:
             self._fail(call, error)
         except TooLarge as error:
@@ -214,6 +217,22 @@ class Router:
             mark = secrets.token_hex(4)
             log.exception("%s: %s.%s on %s", mark, call.interface, call.member, call.path)
             self._fail(call, Internal(f"a fault of virtsnapd; its log has it under {mark}"))
+
+    async def _answer(self, call: Incoming) -> None:
+        """Nothing is done for who has left much unread, as what is done is answered in any case.
+        What only reads is made anew where there was no room for it any more."""
+        if call.no_reply:
+            await self._invoke(call)
+            return
+        large = False
+        for _ in range(TRIES):
+            await self._bus.room(call, large)
+            member, result = await self._invoke(call)
+            body, large = partial(pack.results, member, result), _is_large(result)
+            again = not member.action
+            if await self._bus.reply(call, member.signature_out, body, large, again):
+                return
+        raise LimitExceeded("others leave too many answers unread; call again later")
 
     async def _invoke(self, incoming: Incoming) -> tuple[Member, Any]:
         obj = await self._objects.find(incoming.path)
@@ -341,7 +360,11 @@ def _details(obj: Any, member: Member, arguments: Mapping[str, Any]) -> Mapping[
 
 def _is_large(result: Any) -> bool:
     parts = result if isinstance(result, tuple) else (result,)
-    return any(isinstance(part, (list, dict)) and len(part) > MANY for part in parts)
+    return any(
+        isinstance(part, (list, dict, str))
+        and len(part) > (LONG if isinstance(part, str) else MANY)
+        for part in parts
+    )
 
 
 def _too_large(member: str, error: TooLarge) -> str:

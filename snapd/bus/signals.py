@@ -28,9 +28,19 @@ class Bus(Protocol):
 
     def serve(self, handler: Callable[[Incoming], None]) -> None: ...
 
+    @property
+    def crowded(self) -> bool: ...
+
+    def room(self, call: Incoming, large: bool) -> Coroutine[Any, Any, None]: ...
+
     def reply(
-        self, call: Incoming, sig: str, body: Callable[[], Sequence[Any]], large: bool = False
-    ) -> Coroutine[Any, Any, None]: ...
+        self,
+        call: Incoming,
+        sig: str,
+        body: Callable[[], Sequence[Any]],
+        large: bool = False,
+        again: bool = False,
+    ) -> Coroutine[Any, Any, bool]: ...
 
     def read_aside(self, work: Callable[[], T]) -> Coroutine[Any, Any, T]: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 FREEDESKTOP = "org.freedesktop.DBus"
+BUS_PATH = "/org/freedesktop/DBus"
 DISCONNECTED = f"{FREEDESKTOP}.Error.Disconnected"
 NO_REPLY = f"{FREEDESKTOP}.Error.NoReply"
 NO_SERVER = f"{FREEDESKTOP}.Error.NoServer"

@@ -1,53 +1,61 @@
-"""Answers on their way out: a crowd of big ones fills neither our memory nor the bus.
+"""Answers on their way out: what clients leave unread must not fill the bus.
 
 A dbus-daemon keeps what a client doesn't read, and counts it to whoever sent it. Once it keeps
 max_incoming_bytes of ours (127 MiB where system.conf says nothing) it reads nothing more from us,
-for nobody, until that client reads or goes. So a client that leaves much unread gets no more, and
-all of them together never fill what is ours.
+for nobody, until that client reads or goes. So a client that leaves much unread is served no more,
+and all of them together get little once it is much together.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
 from ..errors import LimitExceeded
 from . import marshal
-from .fault import FREEDESKTOP, WireError
+from .fault import BUS_PATH, FREEDESKTOP, WireError
 from .messages import Incoming
 
+log = logging.getLogger(__name__)
 MANY = 16 * 2**20
 """Bytes that may be sent before the bus is asked what it keeps."""
 EACH = 8 * 2**20
 """Bytes that one client may leave unread where more than MANY are kept."""
 ALL = 64 * 2**20
-"""Bytes that are kept until no large answer is sent any more, so that small ones and signals get
-through: with one of 24 MiB that just passed, and what we hold back ourselves, less than 127 MiB."""
+"""Bytes that are kept until no large answer is sent any more, nor any to who leaves LITTLE unread:
+with one of 24 MiB that just passed, what we hold back ourselves, and LITTLE for each of the 256
+connections that a user may have, less than 127 MiB."""
+LITTLE = 2**14
 PATIENCE = 25.0
-"""Seconds that an answer waits for its client to read others: D-Bus libraries wait as long."""
+"""Seconds that a call waits for its client to read others: D-Bus libraries wait as long."""
 INTERVAL = 1.0
 """Seconds between two looks at one client at most; the first come sooner."""
+STATS = (FREEDESKTOP, BUS_PATH, f"{FREEDESKTOP}.Debug.Stats", "GetConnectionStats", "s")
 UNTOLD = {
     f"{FREEDESKTOP}.Error.{word}"
     for word in ("AccessDenied", "NotSupported", "UnknownInterface", "UnknownMethod")
 }
 
-Stats = Callable[[str], Awaitable[Mapping[str, Any]]]
-"""What the bus says of a connection, by its unique name, "" = ours: GetConnectionStats."""
+Body = Callable[[], Sequence[Any]]
+"""Makes the values of an answer."""
+Ask = Callable[..., Awaitable[list[Any]]]
+"""Transport.call."""
 
 
 class Kept:
     """What the bus keeps of ours, as it tells; where it doesn't, there is no bound but its own
     (dbus-broker has no such call, and bounds what each user may cause to be kept)."""
 
-    def __init__(self, stats: Stats) -> None:
-        self._stats = stats
+    def __init__(self, ask: Ask, own: Callable[[], str]) -> None:
+        """own: our unique name."""
+        self._ask, self._own = ask, own
         self._sent = 0
         self._blind = False
+        self._waiting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def few(self) -> bool:
@@ -58,52 +66,44 @@ class Kept:
         """So many bytes were given to the bus."""
         self._sent += size
 
-    async def room(self, client: str, large: bool) -> bool:
-        """Whether a client may be sent an answer now."""
+    async def crowded(self, client: str, large: bool) -> str:
+        """Why a client is not to be sent an answer now, "" = it may be."""
         if self.few:
-            return True
-        self._sent = await self._bytes("", "IncomingBytes")
+            return ""
+        self._sent = await self._bytes(self._own(), "IncomingBytes")
         if self.few:
-            return True
-        if large and self._sent >= ALL:
-            return False
-        return await self._bytes(client, "OutgoingBytes") < EACH
+            return ""
+        full = self._sent >= ALL
+        if await self._bytes(client, "OutgoingBytes") >= (LITTLE if full else EACH):
+            return "too many answers to you are not read yet; read them first"
+        return "others leave too many answers unread; call again later" if full and large else ""
 
-    async def _bytes(self, name: str, key: str) -> int:
-        try:
-            return int((await self._stats(name)).get(key, 0))
-        except WireError as error:
-            self._blind = self._blind or error.name in UNTOLD
-            return 0  # most likely the client has left
-
-
-class Turns:
-    """Whose answer is next: large ones one at a time, or a crowd of them would fill the memory; of
-    a client that doesn't read one waits for the bus, the rest for that one."""
-
-    def __init__(self, kept: Kept) -> None:
-        self._kept = kept
-        self._turn = asyncio.Lock()
-        self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-    @asynccontextmanager
-    async def of(self, client: str, large: bool) -> AsyncIterator[None]:
-        """The turn to send a client an answer. Raises LimitExceeded: it doesn't read them."""
+    async def room(self, client: str, large: bool) -> None:
+        """Wait until a client may be sent an answer. Of each one call at a time waits for the bus,
+        the others for that one. Raises LimitExceeded."""
+        if self.few:
+            return
         until, pause = time.monotonic() + PATIENCE, INTERVAL / 64
-        async with self._clients.setdefault(client, asyncio.Lock()):
-            while True:
-                async with self._turn if large else nullcontext():
-                    if await self._kept.room(client, large):
-                        yield
-                        return
+        async with self._waiting.setdefault(client, asyncio.Lock()):
+            while why := await self.crowded(client, large):
                 if time.monotonic() >= until:
-                    raise LimitExceeded("too many answers are not read yet; read them first")
+                    raise LimitExceeded(why)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, INTERVAL)
 
+    async def _bytes(self, name: str, key: str) -> int:
+        try:
+            (found,) = await self._ask(*STATS, name, timeout=5.0)
+            return int(found[key].value) if key in found else 0
+        except WireError as error:
+            if error.name in UNTOLD and not self._blind:
+                self._blind = True
+                log.info("the bus does not tell what clients leave unread: %s", error)
+            return 0  # most likely the client has left
 
-def answer(call: Incoming, serial: int, signature: str, body: Callable[[], Sequence[Any]]) -> bytes:
-    """The message that answers a call. body: makes its values. Raises MarshalError, TooLarge."""
+
+def answer(call: Incoming, serial: int, signature: str, body: Body) -> bytes:
+    """The message that answers a call. Raises MarshalError, TooLarge."""
     return marshal.frame(
         marshal.METHOD_RETURN,
         serial,

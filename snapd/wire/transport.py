@@ -21,6 +21,7 @@ from dbus_next.message import Message
 from . import marshal
 from .connection import Connection, addresses
 from .fault import (
+    BUS_PATH,
     DISCONNECTED,
     FREEDESKTOP,
     NAME_HAS_NO_OWNER,
@@ -41,12 +42,10 @@ from .messages import (
     owner_rule,
     remote_error,
 )
-from .replies import Kept, Turns, answer
+from .replies import Body, Kept, answer
 from .text import one_line
 
 T = TypeVar("T")
-BUS_PATH = "/org/freedesktop/DBus"
-STATS = f"{FREEDESKTOP}.Debug.Stats"
 HOLD_BACK = 8 * 2**20
 DEADLINE = 25.0
 
@@ -71,8 +70,8 @@ class Transport:
         self._subscriptions: list[Subscription] = []
         self._owners: dict[str, str] = {}
         self._trusted = False
-        self._kept = Kept(self._stats)
-        self._turns = Turns(self._kept)
+        self._kept = Kept(self.call, lambda: self.unique_name)
+        self._turns = {large: asyncio.Lock() for large in (False, True)}
         self._threads: dict[str, ThreadPoolExecutor] = {}
 
     @classmethod
@@ -264,23 +263,36 @@ class Transport:
         """Give every incoming call to the handler; until then they are UnknownMethod."""
         self._server = handler
 
-    async def reply(
-        self, call: Incoming, sig: str, body: Callable[[], Sequence[Any]], large: bool = False
-    ) -> None:
-        """Answer a call. body: makes the values; in a thread where they are many (large).
+    @property
+    def crowded(self) -> bool:
+        """Whether clients may have left much unread."""
+        return not self._kept.few
 
-        Raises MarshalError (nothing is sent), TooLarge above 24 MiB, LimitExceeded where the
-        caller doesn't read what it is sent. Waits while it or the bus is slow.
+    async def room(self, call: Incoming, large: bool) -> None:
+        """Wait until an answer may be sent. Raises LimitExceeded: too much is unread."""
+        await self._kept.room(call.sender, large)
+
+    async def reply(
+        self, call: Incoming, sig: str, body: Body, large: bool = False, again: bool = False
+    ) -> bool:
+        """Answer a call; the body is made in a thread where there is much (large). again: it can be
+        made anew, and isn't sent where it would be old once there is room: False.
+
+        Raises MarshalError (nothing is sent), TooLarge above 24 MiB. Waits while the bus is slow.
         """
         writer = self._live().writer
         work = partial(answer, call, self._next_serial(), sig, body)
-        slow = writer.queued > HOLD_BACK
-        if not large and not slow and self._kept.few:
+        if not large and writer.queued <= HOLD_BACK and (self._kept.few or not again):
             self._push(work())
-            return
-        async with self._turns.of(call.sender, large or slow):
+            return True
+        async with self._turns[
+            large
+        ]:  # one at a time, so that no crowd fills the memory or the bus
+            if again and await self._kept.crowded(call.sender, large):
+                return False
             await writer.below(HOLD_BACK)
             self._push(await self._in_thread("marshal", work) if large else work())
+            return True
 
     async def read_aside(self, work: Callable[[], T]) -> T:
         """Have a large call's body read, in a thread: one after the other, whoever called."""
@@ -332,12 +344,6 @@ class Transport:
                 thread.shutdown(wait=False)
 
     # ---- inside
-
-    async def _stats(self, name: str) -> Mapping[str, Any]:
-        """What the bus says of a connection, "" = ours."""
-        asked = "GetConnectionStats", "s", name or self.unique_name
-        (found,) = await self.call(FREEDESKTOP, BUS_PATH, STATS, *asked, timeout=5.0)
-        return {key: value.value for key, value in found.items()}
 
     def _live(self) -> Connection:
         if self._connection is None:

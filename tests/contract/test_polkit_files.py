@@ -90,7 +90,14 @@ def test_bus_lets_only_the_services_user_own_the_name_and_all_call_it_alone() ->
     ]
     assert owns == [({"user": "virtsnapd"}, NAME)]
     others = [rule.attrib for rule in root.iter("allow") if "own" not in rule.attrib]
-    assert others == [{"send_destination": NAME}]
+    stats = {
+        "send_destination": "org.freedesktop.DBus",
+        "send_interface": "org.freedesktop.DBus.Debug.Stats",
+        "send_member": "GetConnectionStats",
+    }
+    assert others == [stats, {"send_destination": NAME}]
+    (service,) = root.findall("policy[@user]")
+    assert stats in [rule.attrib for rule in service.iter("allow")]
     assert list(root.iter("deny")) == []
 
 

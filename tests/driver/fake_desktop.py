@@ -43,7 +43,7 @@ class FakeDesktop:
     def __post_init__(self) -> None:
         self.client = Client(self.address)
         self._over = False
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._tasks: set[asyncio.Future[bool]] = set()
         self.client.bus.serve(self._answer)
         self.client.run(self.client.bus.request_name(NAME))
 

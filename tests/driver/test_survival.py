@@ -277,8 +277,12 @@ def test_bus_that_dies_ends_the_daemon_and_the_next_start_settles_its_jobs(
         again = House(bus.address, tmp_path)
         try:
             client = again.start()
-            states = {row["State"] for row in client.rows("ListJobs")}
-            client.until("all settled", lambda: not states & {"queued", "running", "unknown"})
+            going = {"queued", "running", "unknown"}
+
+            def settled() -> bool:
+                return not {row["State"] for row in client.rows("ListJobs")} & going
+
+            client.until("all settled", settled)
             assert len(client.rows("ListJobs")) == 6
         finally:
             again.close()

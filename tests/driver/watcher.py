@@ -143,7 +143,7 @@ class Played:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.whole = whole
         self.domain = ("web-1", "22222222-2222-4222-8222-222222222201")
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._tasks: set[asyncio.Future[bool]] = set()
         self.client.bus.serve(self._answer)
         self.client.run(self.client.bus.request_name(paths.NAME))
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.conftest import know
 from tests.system.guests import MachineGuest
-from tests.system.machines import MANAGER, Machine, Row
+from tests.system.machines import MANAGER, SERVICE, Machine, Row
 
 NOT_AUTHORIZED = 5  # the CLI's exit code
 CREATE = "virtsnap create vm s1 --no-memory"
@@ -81,3 +81,13 @@ def test_bus_that_is_restarted_ends_the_service_which_comes_back_and_settles_its
     know(guest)
     machine.virtsnap("create", "vm", "s2", "--no-memory")
     assert guest.snapshots() == [*made, "s2"]
+
+
+def test_bus_tells_only_the_service_what_clients_leave_unread(machine: Machine) -> None:
+    """And nothing else: whose matches there are is nobody's business."""
+    bus = ["org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats"]
+    stats = ["busctl", "call", *bus, "GetConnectionStats", "s", SERVICE]
+    assert '"OutgoingBytes" u' in machine.run(stats, user="virtsnapd")
+    for words, user in ((stats, "member"), (["busctl", "call", *bus, "GetStats"], "virtsnapd")):
+        refused = machine.ran(words, user=user)
+        assert refused.returncode and "Access denied" in refused.stderr
