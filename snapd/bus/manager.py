@@ -66,13 +66,13 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
 
     @property
     def health(self) -> str:
-        return self._rooms.health.overall()
+        return self._rooms.known.read("Health", self._rooms.health.overall())
 
     @property
     def next_run(self) -> int:
         policies = self._rooms.policies.in_force.values()
         runs = [run for p in policies if (run := self._rooms.engine.next_run(p))]
-        return min(runs, default=0)
+        return self._rooms.known.read("NextRun", min(runs, default=0))
 
     # --- lists
 

@@ -179,7 +179,9 @@ class PolicyObject:
 
     @cached_property
     def _health(self) -> PolicyHealth:
-        return self._known or self._rooms.health.of_policy(self._policy)
+        if self._known:
+            return self._known
+        return self._rooms.known.read(self.path, self._rooms.health.of_policy(self._policy))
 
     @property
     def next_run(self) -> int:

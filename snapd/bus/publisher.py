@@ -84,9 +84,7 @@ class Publisher:
         self._shown: dict[str, _Shown] = {}
         self._problems: dict[str, Problem] = {}
         self._telling = Telling()
-        self._said: tuple[str, int] | None = None
         self._reverted: set[str] = set()
-        self._ran: set[str] = set()
         self._review_due, self._review_took = False, 0.0
         self._later: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -289,6 +287,7 @@ class Publisher:
 
     def _on_policy(self, name: str, old: Policy | None, new: Policy | None) -> None:
         if new is None and old is not None:
+            self._rooms.known.forget(paths.policy(name))
             self._signals.removed(_Named(paths.policy(name), self._policy_interfaces))
         elif (obj := self._house.policy(name)) is not None:
             if old is None:
@@ -305,7 +304,6 @@ class Publisher:
     def _on_run(self, run: RunRow) -> None:
         values = (run.domain, run.policy, run_row(run))
         self._signals.signal(paths.ROOT, MANAGER, "PolicyRunFinished", *values)
-        self._ran.add(run.policy)
         if domain := self._house.domain(run.domain):
             self._signals.changed(domain, *RESULT_NAMES)
         self._review()
@@ -342,28 +340,25 @@ class Publisher:
         before, self._problems = self._problems, now
         inventory = self._rooms.inventory
         self._telling.look(now.values(), whole=inventory.connected and not inventory.loading)
-        differences = list(_differences(before, now))
-        for signal, problem in differences:
+        for signal, problem in _differences(before, now):
             values = (problem.domain, problem.id, problem_row(problem))
             self._signals.signal(paths.ROOT, MANAGER, signal, *values)
-        self._policies_fare(look, {problem.policy for _signal, problem in differences})
-        manager = self._house.manager
-        if (said := (look.overall, manager.next_run)) != self._said:
-            self._said = said
-            self._signals.changed(_Reviewed(manager, *said), "Health", "NextRun")
+        self._all_fare(look)
         if now != before:
             self._news()
         self._review_took = time.thread_time() - begun
 
-    def _policies_fare(self, look: Look, others: set[str]) -> None:
-        """Tell of the policies that have run since the last look, and of those with other
-        problems. That is work for each of their VMs, and many runs may end together."""
-        ran, self._ran = self._ran, set()
-        for name in sorted(ran | others):
-            if policy := self._rooms.policies.in_force.get(name):
-                shown = PolicyObject(self._rooms, policy, look.of_policy(name))
-                last = ("LastRun", *RESULT_NAMES) if name in ran else ()
-                self._signals.changed(shown, "NextRun", *last, "Health")
+    def _all_fare(self, look: Look) -> None:
+        """Tell how the policies fare, and all together, where clients may know otherwise."""
+        known, manager = self._rooms.known, self._house.manager
+        for name, policy in self._rooms.policies.in_force.items():
+            fares = look.of_policy(name)
+            if known.outdated(paths.policy(name), fares):
+                shown = PolicyObject(self._rooms, policy, fares)
+                self._signals.changed(shown, "NextRun", "LastRun", *RESULT_NAMES, "Health")
+        health, next_run = look.overall, manager.next_run
+        if known.outdated("Health", health) | known.outdated("NextRun", next_run):
+            self._signals.changed(_Reviewed(manager, health, next_run), "Health", "NextRun")
 
 
 def _differences(

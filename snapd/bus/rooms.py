@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..hypervisor import Hypervisor
@@ -13,6 +13,7 @@ from ..operations import Catalog, Jobs, Operations, Ownership
 from ..policy import Engine, Health, Holds, Policies, Pruner
 from ..settings import Settings
 from ..store import Store
+from .known import Known
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,4 @@ class Rooms:
     settings: Settings
     config: Path
     clock: Callable[[], float] = time.time
+    known: Known = field(default_factory=Known)

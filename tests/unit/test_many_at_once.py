@@ -13,6 +13,7 @@ import pytest
 
 from snapd import status as status_module
 from snapd.bus import publisher as publisher_module
+from snapd.bus.known import Known
 from snapd.bus.publisher import Publisher
 from snapd.model import DomainInfo, Problem, State
 from snapd.policy import Engine, Health, problem
@@ -234,7 +235,7 @@ class Ears:
     connected, loading, next_run, path = True, False, 7, "/"
 
     def __init__(self, health: Any) -> None:
-        self.health = health
+        self.health, self.known = health, Known()
         self.domains: dict[str, Any] = {}
         self.in_force = {"hourly": "the policy"}
         self.changes: list[tuple[Any, tuple[str, ...]]] = []
@@ -267,6 +268,7 @@ def test_runs_that_end_together_make_one_health_computation(
     class Looks:
         count = of_policy = 0
         problems: tuple[Problem, ...] = ()
+        fares = "well"
 
         def look(self) -> Any:
             self.count += 1
@@ -274,7 +276,7 @@ def test_runs_that_end_together_make_one_health_computation(
 
         def _of(self, name: str) -> str:
             self.of_policy += 1
-            return f"how {name} fares"
+            return f"{name}: {self.fares}"
 
     monkeypatch.setattr(
         publisher_module, "PolicyObject", lambda _r, policy, health: (policy, health)
@@ -285,28 +287,32 @@ def test_runs_that_end_together_make_one_health_computation(
         ears = Ears(health)
         rooms = cast(Any, ears)
         publisher = Publisher(rooms, rooms, rooms, lambda: news.append(1))
+        publisher._compare_problems()
+        assert (health.count, health.of_policy, ears.changes) == (1, 1, [])
+        health.fares, ears.next_run = "better", 8
         for info in INFOS:
             publisher._on_run(run_of(info))
         assert ears.signals == ["PolicyRunFinished"] * MANY  # each at once
         assert [o.path for o, _names in ears.changes] == [i.uuid for i in INFOS]
-        assert (health.count, health.of_policy) == (0, 0)
+        assert (health.count, health.of_policy) == (1, 1)
         ears.changes.clear()
         begun = time.monotonic()
         while not ears.changes:
             await asyncio.sleep(0.01)
         assert time.monotonic() - begun < 1
-        assert (health.count, health.of_policy) == (1, 1)
+        assert (health.count, health.of_policy) == (2, 2)
         (policy, names), (manager, _) = ears.changes
-        assert policy == ("the policy", "how hourly fares")
+        assert policy == ("the policy", "hourly: better")
         results = {"LastSuccess", "LastErrorName", "LastErrorMessage"}
         assert set(names) == {"NextRun", "LastRun", "Health"} | results
-        assert (manager.health, manager.next_run, manager.path) == ("ok", 7, "/")
+        assert (manager.health, manager.next_run, manager.path) == ("ok", 8, "/")
+        ears.changes.clear()
         publisher._review()
         await asyncio.sleep(0.3)
-        assert (health.count, health.of_policy, news) == (2, 1, [])
+        assert (health.count, ears.changes, news) == (3, [], [])
         health.problems = (problem("clock", "it is late"),)
         publisher._review()
         await asyncio.sleep(0.3)
-        assert (health.count, news, ears.signals[-1]) == (3, [1], "ProblemRaised")
+        assert (health.count, news, ears.signals[-1]) == (4, [1], "ProblemRaised")
 
     asyncio.run(main())

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from snapd.bus import publisher as module
+from snapd.bus.known import Known
 from snapd.bus.publisher import Publisher
 from snapd.inventory import DomainPicture
 from snapd.model import DomainInfo, Snapshot, SnapshotInfo, State
@@ -125,7 +126,7 @@ class Slow(Ear):
 
     def __init__(self) -> None:
         super().__init__()
-        self.compared = 0
+        self.compared, self.known, self.in_force = 0, Known(), dict[str, Any]()
 
     def look(self) -> Look:
         self.compared += 1
