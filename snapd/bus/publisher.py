@@ -62,11 +62,13 @@ SNAPSHOT_NAMES = (
 @dataclass
 class _Shown:
     """What listeners know of a domain. untold: those of its snapshots that they are about to hear
-    of: they were there when it was first read."""
+    of: they were there when it was first read. passed: those that were otherwise while a job of
+    ours was at work, None = the domain was: that is told no more, but may have been read."""
 
     info: DomainInfo
     snapshots: dict[tuple[str, int], Snapshot] = field(default_factory=dict)
     untold: list[Snapshot] = field(default_factory=list)
+    passed: set[tuple[str, int] | None] = field(default_factory=set)
 
 
 class Publisher:
@@ -110,6 +112,11 @@ class Publisher:
     def _on_change(self, change: Change) -> None:
         if not self._rooms.jobs.holds(change.uuid):
             self._publish(change.uuid, change.since)
+        elif change.after and (shown := self._shown.get(change.uuid)):
+            now = self._snapshots_now(change.after)
+            shown.passed |= {key for key, was in shown.snapshots.items() if now.get(key) != was}
+            if shown.info != change.after.info or shown.snapshots.keys() != now.keys():
+                shown.passed.add(None)
         self._review()
 
     def _on_event(self, event: DomainEvent) -> None:
@@ -138,9 +145,10 @@ class Publisher:
         for key in before.snapshots.keys() - now.keys():
             self._snapshot_gone(before.snapshots[key], since)
         for key, snapshot in now.items():
-            if before.snapshots.get(key) != snapshot:
+            if key in before.passed or before.snapshots.get(key) != snapshot:
                 self._snapshot_here(picture, before.snapshots.get(key), snapshot)
-        if before.info != picture.info or before.snapshots.keys() != now.keys():
+        others = before.snapshots.keys() != now.keys()
+        if None in before.passed or before.info != picture.info or others:
             self._signals.changed(DomainObject(self._rooms, picture), *DOMAIN_NAMES)
         if uuid in self._reverted and picture.info.current:
             self._reverted.discard(uuid)
