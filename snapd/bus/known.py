@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TypeVar
 
+from ..model import Problem
+
 T = TypeVar("T", bound=Hashable)
 
 
 class Known:
     """The values that some client may take for the present one, by what they are of: the last that
     all were told, and those that were read since. What is as it was needs not be told; but what
-    was otherwise between two looks, and was read then, does."""
+    was otherwise between two looks, and was read then, does. listed: the problems that were listed
+    since the last look, by ID."""
 
     def __init__(self) -> None:
+        self.listed: dict[str, Problem] = {}
         self._values: dict[str, set[Hashable]] = {}
 
     def read(self, what: str, value: T) -> T:

@@ -153,8 +153,10 @@ class Manager(PolicyMethods, UpkeepMethods, PreviewMethods, OwnershipMethods):
 
     async def list_problems(self, call: Call, options: Options) -> Page:
         await self._rooms.inventory.settled()
+        problems = self._rooms.health.problems()
+        self._rooms.known.listed.update((p.id, p) for p in problems)
         rows, info = await self._lister.page(
-            self._rooms.health.problems(),
+            problems,
             lambda p: (p.severity != "critical", p.since, p.id),
             problem_row,
             options,

@@ -348,9 +348,10 @@ class Publisher:
         before, self._problems = self._problems, now
         inventory = self._rooms.inventory
         self._telling.look(now.values(), whole=inventory.connected and not inventory.loading)
-        for signal, problem in _differences(before, now):
+        for signal, problem in _differences(before, now, self._rooms.known.listed):
             values = (problem.domain, problem.id, problem_row(problem))
             self._signals.signal(paths.ROOT, MANAGER, signal, *values)
+        self._rooms.known.listed.clear()
         self._all_fare(look)
         if now != before:
             self._news()
@@ -370,12 +371,13 @@ class Publisher:
 
 
 def _differences(
-    before: dict[str, Problem], now: dict[str, Problem]
+    before: dict[str, Problem], now: dict[str, Problem], listed: dict[str, Problem]
 ) -> Iterator[tuple[str, Problem]]:
     for key in now.keys() - before.keys():
         yield "ProblemRaised", now[key]
-    for key in before.keys() - now.keys():
-        yield "ProblemCleared", before[key]
+    for key, problem in (before | listed).items():
+        if key not in now:
+            yield "ProblemCleared", problem
 
 
 @dataclass(frozen=True)

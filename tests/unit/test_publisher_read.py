@@ -4,7 +4,7 @@ it was is not told."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -32,13 +32,14 @@ class World:
     and property, and the Manager's signals."""
 
     def __init__(self) -> None:
-        self.problems: list[Problem] = []
+        self.wrong: list[Problem] = []
         self.fares = WELL
         self.next_run = 100
         self.told: list[tuple[str, str, Any]] = []
         on = dict.fromkeys(("on_change", "on_status", "on_event", "on_load", "on_run"), _nothing)
         inventory = SimpleNamespace(**on, connected=True, loading=False, domains={})
-        inventory.settled = lambda: asyncio.sleep(0)
+        inventory.settled, inventory.incomplete = lambda: asyncio.sleep(0), dict
+        inventory.checked = 0
         self.rooms = cast(
             Any,
             SimpleNamespace(
@@ -62,12 +63,15 @@ class World:
         return PolicyObject(self.rooms, HOURLY)
 
     def look(self) -> Look:
-        look = SimpleNamespace(problems=list(self.problems), of_policy=lambda _name: self.fares)
+        look = SimpleNamespace(problems=list(self.wrong), of_policy=lambda _name: self.fares)
         look.overall = self.overall()
         return cast(Look, look)
 
+    def problems(self) -> list[Problem]:
+        return list(self.wrong)
+
     def overall(self) -> str:
-        return Look(self.problems, {}).overall
+        return Look(self.wrong, {}).overall
 
     def of_policy(self, _policy: Any) -> PolicyHealth:
         return self.fares
@@ -87,12 +91,13 @@ class World:
         return list(self.told)
 
 
-def play(body: Callable[[World], None]) -> None:
+def play(body: Callable[[World], Awaitable[None] | None]) -> None:
     async def main() -> None:
         world = World()
         world.review()
         assert world.review() == []
-        body(world)
+        if again := body(world):
+            await again
         assert world.review() == []
 
     asyncio.run(main())
@@ -101,9 +106,9 @@ def play(body: Callable[[World], None]) -> None:
 @pytest.mark.parametrize("reads", [1, 2])
 def test_health_that_was_read_between_two_looks_is_told_when_it_is_over(reads: int) -> None:
     def body(world: World) -> None:
-        world.problems = [LOST]
+        world.wrong = [LOST]
         assert world.manager.health == "critical"
-        world.problems = []
+        world.wrong = []
         if reads == 2:  # another client's: the first one's proxy is not mended by it
             assert world.manager.health == "ok"
         assert ("Manager", "Health", "ok") in world.review()
@@ -127,6 +132,23 @@ def test_health_of_a_policy_that_was_read_between_two_looks_is_told_when_it_is_o
         assert world.policy().health == "critical"
         world.fares = WELL
         assert ("Policy", "Health", "ok") in world.review()
+
+    play(body)
+
+
+def test_problem_that_was_listed_between_two_looks_is_told_when_it_is_over() -> None:
+    async def body(world: World) -> None:
+        options = {"from": "", "limit": 10, "fields": []}
+        world.wrong = [LOST]
+        (row,), _ = await world.manager.list_problems(cast(Any, None), options)
+        world.wrong = []
+        assert world.review() == [("Manager", "ProblemCleared", row["ID"])]
+
+        world.wrong = [LOST]
+        await world.manager.list_problems(cast(Any, None), options)
+        assert ("Manager", "ProblemRaised", row["ID"]) in world.review()  # others have not
+        world.wrong = []
+        assert ("Manager", "ProblemCleared", row["ID"]) in world.review()
 
     play(body)
 
