@@ -9,7 +9,6 @@ and all of them together get little once it is much together.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -20,7 +19,6 @@ from . import marshal
 from .fault import BUS_PATH, FREEDESKTOP, WireError
 from .messages import Incoming
 
-log = logging.getLogger(__name__)
 MANY = 16 * 2**20
 """Bytes that may be sent before the bus is asked what it keeps."""
 EACH = 8 * 2**20
@@ -98,7 +96,10 @@ class Kept:
         except WireError as error:
             if error.name in UNTOLD and not self._blind:
                 self._blind = True
-                log.info("the bus does not tell what clients leave unread: %s", error)
+                import logging  # the CLI, which has this module too, does without
+
+                told = "the bus does not tell what clients leave unread: %s"
+                logging.getLogger(__name__).info(told, error)
             return 0  # most likely the client has left
 
 
