@@ -96,6 +96,15 @@ class Terminal:
         while text not in self.screen:
             assert self._read(deadline - time.monotonic()), f"no {text!r}: {self.screen!r}"
 
+    def until_secret(self, text: str, timeout: float = 20) -> None:
+        """Read until the text is there and what is typed isn't shown: who turns that off after the
+        text may throw away what was typed before."""
+        self.until(text, timeout)
+        deadline = time.monotonic() + timeout
+        while termios.tcgetattr(self._master)[3] & termios.ECHO:
+            assert time.monotonic() < deadline, "what is typed is still shown"
+            time.sleep(0.01)
+
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 

@@ -87,7 +87,7 @@ def end(seen: Terminal) -> int:
 def test_password_that_is_typed_lets_it_through(host: Host, snapshot: str) -> None:
     with terminal(host, *DELETE) as seen:
         seen.until(ASKS)
-        seen.until("Password: ")
+        seen.until_secret("Password: ")
         assert len(agents(host)) == 1
         seen.type(f"{PASSWORD}\n")
         seen.until("snapshot mine is deleted")
@@ -99,7 +99,7 @@ def test_password_that_is_typed_lets_it_through(host: Host, snapshot: str) -> No
 
 def test_wrong_password_is_no(host: Host, snapshot: str) -> None:
     with terminal(host, *DELETE) as seen:
-        seen.until("Password: ")
+        seen.until_secret("Password: ")
         seen.type("guess\n")
         seen.until("the password was wrong")
         assert end(seen) == 5
@@ -111,7 +111,7 @@ def test_interrupted_at_the_question_does_nothing_and_leaves_the_terminal_well(
     host: Host, snapshot: str
 ) -> None:
     with terminal(host, *DELETE) as seen:
-        seen.until("Password: ")
+        seen.until_secret("Password: ")
         seen.type("\x03")
         assert end(seen) == 130
         until(lambda: agents(host) == [])
@@ -120,7 +120,7 @@ def test_interrupted_at_the_question_does_nothing_and_leaves_the_terminal_well(
 
 def test_killed_takes_its_agent_along(host: Host, snapshot: str) -> None:
     with terminal(host, *DELETE) as seen:
-        seen.until("Password: ")
+        seen.until_secret("Password: ")
         (agent,) = agents(host)
         seen.process.kill()
         until(lambda: agents(host) == [])
