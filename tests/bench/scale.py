@@ -7,8 +7,8 @@ run; libvirt is then a part of the daemon, also in its memory). One policy cover
 due. Rows hold a number of VMs against the one before it: the ratio is how much more it costs where
 there are 10 times as many VMs, and the budget is that it is no worse than linear, with a fifth more
 for noise. The times are as a client in Python sees them, which reads the answers with the daemon's
-own reader, and lets each page go before the next one: a million values that it kept would have its
-own garbage collector take more time than anything else.
+own reader. It lets each page go before the next one, and its garbage collector is off meanwhile:
+that would take more time than all else, the more the more VMs there are, and is not ours.
 
     exec to READY       until systemd is told so; reading VMs begins then
     exec to all read    until Loading is false; the first start has an empty store, the others not
@@ -32,6 +32,7 @@ which reads its host for 5 s, may not be there within the daemon's 20.
 
 from __future__ import annotations
 
+import gc
 import socket
 import subprocess
 import tempfile
@@ -174,9 +175,12 @@ class Stage:
             self.got[MEMORY].append(beds.usage(daemon.pid).memory)
             for _run in range(runs):
                 for what, ask in self._questions(client).items():
+                    gc.collect()
+                    gc.disable()
                     begun = time.monotonic()
                     ask()
                     self._note(what, time.monotonic() - begun)
+                    gc.enable()
                     self._note_turn(daemon, what)
                 self._make(client, ear)
                 self._note_turn(daemon, "a snapshot")
