@@ -51,14 +51,19 @@ class Kept:
     def __init__(self, ask: Ask, own: Callable[[], str]) -> None:
         """own: our unique name."""
         self._ask, self._own = ask, own
-        self._sent = 0
+        self._sent, self._kept, self._then = 0, 0, 0  # so much was kept when so much was sent
         self._blind = False
         self._waiting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def few(self) -> bool:
         """Whether it can't be much."""
-        return self._sent < MANY or self._blind
+        return self._most < MANY or self._blind
+
+    @property
+    def _most(self) -> int:
+        """Bytes that are kept, if none was read since the bus has told."""
+        return self._kept + self._sent - self._then
 
     def sent(self, size: int) -> None:
         """So many bytes were given to the bus."""
@@ -68,10 +73,11 @@ class Kept:
         """Why a client is not to be sent an answer now, "" = it may be."""
         if self.few:
             return ""
-        self._sent = await self._bytes(self._own(), "IncomingBytes")
+        sent = self._sent
+        self._kept, self._then = await self._bytes(self._own(), "IncomingBytes"), sent
         if self.few:
             return ""
-        full = self._sent >= ALL
+        full = self._most >= ALL
         if await self._bytes(client, "OutgoingBytes") >= (LITTLE if full else EACH):
             return "too many answers to you are not read yet; read them first"
         return "others leave too many answers unread; call again later" if full and large else ""
