@@ -361,9 +361,9 @@ def _details(obj: Any, member: Member, arguments: Mapping[str, Any]) -> Mapping[
 def _is_large(result: Any) -> bool:
     parts = result if isinstance(result, tuple) else (result,)
     return any(
-        isinstance(part, (list, dict, str))
-        and len(part) > (LONG if isinstance(part, str) else MANY)
+        len(part) > (LONG if isinstance(part, str) else MANY)
         for part in parts
+        if isinstance(part, (list, dict, str))
     )
 
 

@@ -139,7 +139,8 @@ class Watch:
             except Unavailable as e:  # when it is connected again, all is read
                 log.info("snapshot records have changed, and %s", e.message)
                 return
-            except SnapdError:  # it is busy; the kernel keeps what comes meanwhile
+            except SnapdError as e:  # it is busy; the kernel keeps what comes meanwhile
+                log.info("snapshot records have changed, and %s; it is asked again", e.message)
                 await asyncio.sleep(BUSY_SECONDS)
         for uuid, name in names.items():
             at = 0.0 if changed is None else changed.get(name.encode("utf-8", "surrogateescape"))

@@ -28,8 +28,9 @@ ALL = 64 * 2**20
 with one of 24 MiB that just passed, what we hold back ourselves, and LITTLE for each of the 256
 connections that a user may have, less than 127 MiB."""
 LITTLE = 2**14
-PATIENCE = 25.0
-"""Seconds that a call waits for its client to read others: D-Bus libraries wait as long."""
+PATIENCE = 20.0
+"""Seconds that a call waits for its client to read others. D-Bus libraries wait for 25, so they
+hear that nothing was done."""
 INTERVAL = 1.0
 """Seconds between two looks at one client at most; the first come sooner."""
 STATS = (FREEDESKTOP, BUS_PATH, f"{FREEDESKTOP}.Debug.Stats", "GetConnectionStats", "s")
@@ -69,7 +70,7 @@ class Kept:
         """So many bytes were given to the bus."""
         self._sent += size
 
-    async def crowded(self, client: str, large: bool) -> str:
+    async def why_not(self, client: str, large: bool) -> str:
         """Why a client is not to be sent an answer now, "" = it may be."""
         if self.few:
             return ""
@@ -89,7 +90,7 @@ class Kept:
             return
         until, pause = time.monotonic() + PATIENCE, INTERVAL / 64
         async with self._waiting.setdefault(client, asyncio.Lock()):
-            while why := await self.crowded(client, large):
+            while why := await self.why_not(client, large):
                 if time.monotonic() >= until:
                     raise LimitExceeded(why)
                 await asyncio.sleep(pause)

@@ -285,10 +285,9 @@ class Transport:
         if not large and writer.queued <= HOLD_BACK and (self._kept.few or not again):
             self._push(work())
             return True
-        async with self._turns[
-            large
-        ]:  # one at a time, so that no crowd fills the memory or the bus
-            if again and await self._kept.crowded(call.sender, large):
+        # one at a time, so that no crowd fills the memory or the bus
+        async with self._turns[large]:
+            if again and await self._kept.why_not(call.sender, large):
                 return False
             await writer.below(HOLD_BACK)
             self._push(await self._in_thread("marshal", work) if large else work())

@@ -26,13 +26,9 @@ DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>
 
 
 class Ground(ABC):
-    """VMs vm-0, vm-1, ... with a number of snapshots s-0, s-1, ... each.
-
-    restarts: whether libvirt can be ended and started under a daemon that runs.
-    """
+    """VMs vm-0, vm-1, ... with a number of snapshots s-0, s-1, ... each."""
 
     name = ""
-    restarts = False
 
     def __init__(self, uri: str, uuid_of: Callable[[int], str]) -> None:
         self.uri, self.uuid_of = uri, uuid_of
@@ -40,10 +36,6 @@ class Ground(ABC):
     @abstractmethod
     def grow(self, count: int) -> None:
         """Have that many VMs; no daemon runs meanwhile."""
-
-    @abstractmethod
-    def restart(self) -> None:
-        """End libvirt and start it."""
 
     @abstractmethod
     def close(self) -> None:
@@ -58,7 +50,6 @@ class Hosted(Ground):
     """
 
     name = "libvirtd"
-    restarts = True
 
     def __init__(self, bed: PrivateLibvirt, snapshots: int) -> None:
         """bed: runs, and has no VM yet."""
@@ -93,6 +84,7 @@ class Hosted(Ground):
         to.write_text(text.replace(beds.name_of(0), beds.name_of(number)))
 
     def restart(self) -> None:
+        """End libvirt and start it, under a daemon that runs."""
         self._bed.stop_libvirtd()
         self._bed.start_libvirtd(START_SECONDS)
 
@@ -113,9 +105,6 @@ class Driven(Ground):
 
     def grow(self, count: int) -> None:
         self._file.write_text(house.many(count, self._snapshots))
-
-    def restart(self) -> None:
-        raise NotImplementedError("it is a part of whoever asks it")
 
     def close(self) -> None:
         self._file.unlink()

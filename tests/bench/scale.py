@@ -222,8 +222,9 @@ class Stage:
 
     def _make(self, client: Client, ear: Ear) -> None:
         """A snapshot that comes and goes."""
-        name = f"new-{time.monotonic_ns()}"
-        if self.ground.restarts:
+        name, what = f"new-{time.monotonic_ns()}", "a snapshot"
+        if isinstance(self.ground, Hosted):
+            what = "a snapshot by virsh"
             virsh("snapshot-create-as", "vm-0", name)
             begun = time.monotonic()
             came = ear.snapshot("SnapshotCreated", name, begun - 5)
@@ -233,16 +234,17 @@ class Stage:
             client.create("vm-0", name)
             came = ear.snapshot("SnapshotCreated", name, begun)
             client.delete("vm-0", name)
-        self._note("a snapshot by virsh" if self.ground.restarts else "a snapshot", came - begun)
+        self._note(what, came - begun)
         ear.snapshot("SnapshotDeleted", name, begun)
 
     def _beside(self, daemon: beds.Plain, ear: Ear, runs: int) -> None:
         """Reading all VMs anew, in turns with libvirt's own calls."""
-        bare = None if self.ground.restarts else Bare(self.ground.uri)
+        hosted = self.ground if isinstance(self.ground, Hosted) else None
+        bare = None if hosted else Bare(self.ground.uri)
         for _run in range(runs):
-            if self.ground.restarts:
+            if hosted:
                 since = time.monotonic()
-                self.ground.restart()
+                hosted.restart()
                 begun = ear.loading(True, since)
                 self._note(REREAD, ear.loading(False, begun) - begun)
                 rest(daemon.pid)
@@ -253,7 +255,7 @@ class Stage:
             assert found == self.count * self.each, f"{found} snapshots were read"
             self.got[BARE].append(clock)
             self.got[BARE_CPU].append(cpu)
-            if self.ground.restarts:
+            if hosted:
                 bare.close()
 
 

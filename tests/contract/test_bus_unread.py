@@ -183,8 +183,12 @@ def test_bus_that_does_not_tell_what_it_keeps_is_asked_once(
                 rows, _info = await client.call(NAME, ROOT, BOX, "ListToys", "a{sv}", options)
                 assert len(rows) == 512
 
+    asked: list[Any] = []
+
     async def refused(*words: Any, timeout: float) -> Sequence[Any]:
+        asked.append(words)
         raise WireError("org.freedesktop.DBus.Error.AccessDenied", "no")
 
     asyncio.run(main())
+    assert len(asked) == 1
     assert caplog.text.count("the bus does not tell what clients leave unread") == 1
